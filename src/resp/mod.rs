@@ -1,0 +1,8 @@
+//! Bytes <-> frames for both RESP versions: the only place that knows a protocol version's syntax.
+//!
+//! Hot frames are delimited, not decoded. Must not know commands or sessions. Invariant: every scan is linear, resumable
+//! and free of recursion, and allocates nothing that was only declared.
+
+mod args;
+
+pub use args::Args;

@@ -1,0 +1,163 @@
+//! The immutable picture of one replication set: who is master, who may be read from, how far behind each is.
+//!
+//! Written by one [`Publisher`] (owned by discovery), read by every worker through [`View`]. Must not do I/O and must
+//! not know sessions. Invariant: a role is a position in the snapshot, never a field of a node, so one swap changes the
+//! whole world at once and nobody can see two masters or half a switch.
+
+mod lineage;
+mod publisher;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use crate::command::Names;
+pub use lineage::{Lineage, Relation};
+pub use publisher::{Hint, Hints, Publisher, View, channel};
+
+/// A node's slot: stable for as long as redweir knows the node; below [`crate::metrics::MAX_NODES`].
+pub type NodeId = u16;
+
+/// One published state of the world.
+#[derive(Debug, Clone)]
+pub struct Topology {
+    /// One per publish.
+    pub epoch: u64,
+    /// Today always one shard that owns every slot; nothing above `route` may assume it.
+    pub shards: Vec<Shard>,
+    /// Every known node, in or out of rotation. Not indexed by id: use [`Topology::node`].
+    pub nodes: Vec<Arc<Node>>,
+    /// Names the master's own COMMAND knows beyond the table.
+    pub names: Arc<Names>,
+}
+
+/// A master with its replicas.
+#[derive(Debug, Clone)]
+pub struct Shard {
+    pub slots: std::ops::RangeInclusive<u16>,
+    /// One per master: grows each time another node (or another life of the same) becomes master.
+    pub term: u64,
+    pub lineage: Lineage,
+    pub writes: Writes,
+    /// Replicas fit to read from: loaded, linked, in sync, not fenced, within the lag limit.
+    pub readers: Vec<Reader>,
+    /// Replicas left out of `readers` for lag alone.
+    pub lagging: usize,
+}
+
+/// Where writes go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Writes {
+    /// To this verified master. -> `Held` at the first sign of its loss or of a switch.
+    Open(NodeId),
+    /// Nowhere for now: no verified master. -> `Open` when one is verified.
+    Held,
+}
+
+/// A replica in rotation.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reader {
+    pub node: NodeId,
+    pub weight: u32,
+    pub zone: Option<Arc<str>>,
+}
+
+/// What is known of a node besides its role.
+#[derive(Debug, Clone)]
+pub struct Node {
+    pub id: NodeId,
+    /// `host:port` as announced: the name in metrics and logs.
+    pub address: Arc<str>,
+    /// `host:port` to dial.
+    pub dial: Arc<str>,
+    /// Grows when the node restarted or lost the role it had: connections made under an older one are not used again.
+    pub generation: u64,
+    pub state: NodeState,
+    pub run_id: Option<Arc<str>>,
+    pub version: Option<Arc<str>>,
+    /// Figures that move all the time and therefore are not part of the immutable picture.
+    pub live: Arc<Live>,
+}
+
+/// Health of a node as last seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NodeState {
+    /// Not asked yet. -> any.
+    Unknown,
+    /// No answer within `down_after`, or connection refused. -> any, when it answers.
+    Down,
+    /// Answers -LOADING. -> any.
+    Loading,
+    /// The shard's verified master. -> `Fenced`, `Down`, `Replica`.
+    Master,
+    /// Linked replica of this lineage. -> `Unlinked`, `Lagging`, `Down`, `Master`.
+    Replica,
+    /// A replica beyond the lag limit. -> `Replica`.
+    Lagging,
+    /// A replica whose link to its master is down or still syncing. -> `Replica`.
+    Unlinked,
+    /// Says master but is not the one (superseded, or unproven). No traffic. -> `Unlinked`, `Replica`.
+    Fenced,
+    /// Refused our credentials, or is no Redis. -> any.
+    Rejected,
+}
+
+impl NodeState {
+    pub const fn label(self) -> &'static str {
+        match self {
+            NodeState::Unknown => "unknown",
+            NodeState::Down => "down",
+            NodeState::Loading => "loading",
+            NodeState::Master => "master",
+            NodeState::Replica => "replica",
+            NodeState::Lagging => "lagging",
+            NodeState::Unlinked => "unlinked",
+            NodeState::Fenced => "fenced",
+            NodeState::Rejected => "rejected",
+        }
+    }
+}
+
+/// Live figures of a node, written by discovery's sampler.
+#[derive(Debug, Default)]
+pub struct Live {
+    offset: AtomicI64,
+    lag_bytes: AtomicU64,
+    lag_micros: AtomicU64,
+}
+
+impl Live {
+    pub fn set(&self, offset: i64, lag_bytes: u64, lag: Duration) {
+        self.offset.store(offset, Relaxed);
+        self.lag_bytes.store(lag_bytes, Relaxed);
+        self.lag_micros.store(lag.as_micros() as u64, Relaxed);
+    }
+    /// Replication offset: produced (master) or applied (replica). -1: unknown.
+    pub fn offset(&self) -> i64 {
+        self.offset.load(Relaxed)
+    }
+    pub fn lag_bytes(&self) -> u64 {
+        self.lag_bytes.load(Relaxed)
+    }
+    pub fn lag(&self) -> Duration {
+        Duration::from_micros(self.lag_micros.load(Relaxed))
+    }
+}
+
+impl Topology {
+    /// The state before anything was seen: nobody to write to, nobody to read from.
+    pub fn empty() -> Self {
+        let shard = Shard {
+            slots: 0..=16383,
+            term: 0,
+            lineage: Lineage::default(),
+            writes: Writes::Held,
+            readers: Vec::new(),
+            lagging: 0,
+        };
+        Self { epoch: 0, shards: vec![shard], nodes: Vec::new(), names: Arc::default() }
+    }
+    pub fn node(&self, id: NodeId) -> Option<&Arc<Node>> {
+        self.nodes.iter().find(|n| n.id == id)
+    }
+}

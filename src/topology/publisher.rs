@@ -1,0 +1,79 @@
+//! One writer, many readers: swaps the snapshot and wakes who waits for it. Hints travel the other way.
+//!
+//! Invariant: an epoch is published once, and epochs only grow.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use tokio::sync::{mpsc, watch};
+
+use super::{NodeId, Topology};
+
+/// Trouble seen on the data path: wakes discovery, decides nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hint {
+    /// A connection to this node died or could not be made.
+    Lost(NodeId),
+    /// The node answered -READONLY / -REDIRECT to a write: it is no master.
+    Demoted(NodeId),
+    /// The node answered -LOADING or -MASTERDOWN.
+    Unready(NodeId),
+    /// A name nobody knows: the master's COMMAND should be asked again.
+    UnknownName,
+}
+
+/// Where discovery receives hints.
+pub type Hints = mpsc::Receiver<Hint>;
+
+/// The reading side, shared by every worker and the admin port.
+pub struct View {
+    snapshot: ArcSwap<Topology>,
+    epoch: watch::Receiver<u64>,
+    hints: mpsc::Sender<Hint>,
+}
+
+/// The writing side; there is one, and discovery owns it.
+pub struct Publisher {
+    view: Arc<View>,
+    epoch: watch::Sender<u64>,
+}
+
+/// A publisher, its view, and the hints that come back.
+pub fn channel() -> (Publisher, Arc<View>, Hints) {
+    let (epoch_tx, epoch_rx) = watch::channel(0);
+    // A full queue drops the hint: 64 that say "look" are as good as 65.
+    let (hint_tx, hint_rx) = mpsc::channel(64);
+    let view = Arc::new(View { snapshot: ArcSwap::from_pointee(Topology::empty()), epoch: epoch_rx, hints: hint_tx });
+    (Publisher { view: Arc::clone(&view), epoch: epoch_tx }, view, hint_rx)
+}
+
+impl View {
+    pub fn load(&self) -> Arc<Topology> {
+        self.snapshot.load_full()
+    }
+    /// The swap itself, for a per-thread `arc_swap::Cache`.
+    pub fn snapshot(&self) -> &ArcSwap<Topology> {
+        &self.snapshot
+    }
+    /// Resolves each time a newer epoch is published.
+    pub fn subscribe(&self) -> watch::Receiver<u64> {
+        self.epoch.clone()
+    }
+    pub fn suspect(&self, hint: Hint) {
+        let _ = self.hints.try_send(hint);
+    }
+}
+
+impl Publisher {
+    pub fn view(&self) -> Arc<View> {
+        Arc::clone(&self.view)
+    }
+    /// Publishes `next` under the next epoch and returns it.
+    pub fn publish(&self, mut next: Topology) -> u64 {
+        next.epoch = *self.epoch.borrow() + 1;
+        let epoch = next.epoch;
+        self.view.snapshot.store(Arc::new(next));
+        self.epoch.send_replace(epoch);
+        epoch
+    }
+}
