@@ -184,3 +184,38 @@ impl Cells {
         self.routed.get(usize::from(node)).map_or(0, |row| row[kind as usize][reason as usize].get())
     }
 }
+
+labels! {
+    /// How redweir came to know of a new master.
+    Cause {
+        /// The first master after start.
+        Start = "start",
+        /// Sentinel's own word (+switch-master or a higher config-epoch), verified by ROLE.
+        Sentinel = "sentinel",
+        /// redweir's detector saw a promoted descendant before (or without) Sentinel.
+        Detector = "detector",
+        /// The same address came back as another process life.
+        Restart = "restart",
+    }
+}
+
+labels! {
+    /// The parts of a failover.
+    Phase {
+        /// First sign of trouble to writes held.
+        Noticed = "noticed",
+        /// Writes held to a new master verified.
+        Headless = "headless",
+        /// First sign to writes open again: the whole.
+        Total = "total",
+    }
+}
+
+/// One switch of master in `set`, with how long each phase took.
+pub fn failover(_set: &str, _cause: Cause, _phases: &[(Phase, Duration)]) {}
+/// A probe of `node` failed (`timeout`, `refused`, `auth`, `protocol`, `loading`).
+pub fn probe_error(_set: &str, _node: &str, _error: &'static str) {}
+/// Whether the command connection to this Sentinel is up.
+pub fn sentinel_up(_set: &str, _sentinel: &str, _up: bool) {}
+/// An event received from a Sentinel (`+switch-master`, `+sdown`, ...; bounded: other names count as `other`).
+pub fn sentinel_event(_set: &str, _event: &str) {}
