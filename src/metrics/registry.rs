@@ -121,7 +121,8 @@ fn shards(page: &mut Page, sets: &[SetGauges]) {
     for set in sets {
         page.sample(&f::EPOCH, &[("set", &set.set)], set.epoch);
     }
-    let figures: [(Family, fn(&ShardGauges) -> u64); 4] = [
+    type Figure = fn(&ShardGauges) -> u64;
+    let figures: [(Family, Figure); 4] = [
         (f::TERM, |shard| shard.term),
         (f::WRITES_OPEN, |shard| shard.writes_open.into()),
         (f::READERS, |shard| shard.readers as u64),
@@ -151,7 +152,8 @@ fn nodes(page: &mut Page, sets: &[SetGauges]) {
         }
     }
     // What is not known is not shown: a wrong zero would look like "no lag".
-    let figures: [(Family, fn(&NodeGauges) -> Option<f64>); 5] = [
+    type Figure = fn(&NodeGauges) -> Option<f64>;
+    let figures: [(Family, Figure); 5] = [
         (f::NODE_UP, |node| Some(f64::from(u8::from(node.up)))),
         (f::NODE_IN_ROTATION, |node| Some(f64::from(u8::from(node.in_rotation)))),
         (f::NODE_OFFSET, |node| node.offset.map(|n| n as f64)),
@@ -224,7 +226,8 @@ fn now(page: &mut Page, lines: &[Line]) {
             page.sample(&f::SESSIONS, &labels, cells.sessions.get());
         }
     }
-    let figures: [(Family, fn(&Cells) -> &Cell); 3] = [
+    type Figure = fn(&Cells) -> &Cell;
+    let figures: [(Family, Figure); 3] = [
         (f::HOLDING_SESSIONS, |cells| &cells.holding),
         (f::HOLDING_BYTES, |cells| &cells.holding_bytes),
         (f::PINNED_SESSIONS, |cells| &cells.pinned),
