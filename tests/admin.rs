@@ -188,6 +188,13 @@ async fn metrics_show_what_was_counted() {
     workers[0].routed(0, Kind::Write, Reason::Master, 5);
     workers[0].request.observe(Duration::from_secs(120), 1);
     port.publisher.publish(picture(Writes::Open(0)));
+    // Seen at zero before it happens, or Prometheus would miss the first one.
+    let before = port.metrics().await;
+    let first = [("set", "stock"), ("cause", "detector")];
+    assert_eq!(before.value("redweir_failovers_total", &first), Some(0.0));
+    let first = [("set", "stock"), ("cause", "detector"), ("phase", "total")];
+    assert_eq!(before.value("redweir_failover_seconds_count", &first), Some(0.0));
+
     metrics::failover("stock", Cause::Detector, &[(Phase::Total, Duration::from_millis(300))]);
     metrics::sentinel_up("stock", "10.0.0.9:26379", true);
     metrics::sentinel_event("stock", "+switch-master");
@@ -221,8 +228,14 @@ async fn metrics_show_what_was_counted() {
     assert_eq!(stock("redweir_topology_term", &[]), 4.0);
     assert_eq!(stock("redweir_failovers_total", &[("cause", "detector")]), 1.0);
     assert_eq!(stock("redweir_failovers_total", &[("cause", "sentinel")]), 0.0);
-    assert_eq!(stock("redweir_failover_seconds_bucket", &[("phase", "total"), ("le", "0.25")]), 0.0);
-    assert_eq!(stock("redweir_failover_seconds_bucket", &[("phase", "total"), ("le", "0.5")]), 1.0);
+    assert_eq!(
+        stock("redweir_failover_seconds_bucket", &[("cause", "detector"), ("phase", "total"), ("le", "0.25")]),
+        0.0
+    );
+    assert_eq!(
+        stock("redweir_failover_seconds_bucket", &[("cause", "detector"), ("phase", "total"), ("le", "0.5")]),
+        1.0
+    );
     assert_eq!(stock("redweir_sentinel_up", &[("sentinel", "10.0.0.9:26379")]), 1.0);
     assert_eq!(stock("redweir_sentinel_events_total", &[("event", "+switch-master")]), 1.0);
     assert_eq!(stock("redweir_probe_errors_total", &[("node", dead), ("error", "timeout")]), 1.0);

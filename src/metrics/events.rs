@@ -41,9 +41,14 @@ labels! {
 pub fn failover(set: &str, cause: Cause, phases: &[(Phase, Duration)]) {
     counter!(FAILOVERS.name, "set" => set.to_owned(), "cause" => cause.label()).increment(1);
     for (phase, took) in phases {
-        let labels = [("set", set.to_owned()), ("cause", cause.label().into()), ("phase", phase.label().into())];
-        histogram!(FAILOVER_SECONDS.name, &labels).record(took.as_secs_f64());
+        failover_seconds(set, cause, *phase).record(took.as_secs_f64());
     }
+}
+
+/// The recorder keeps each sample until the next scrape; failovers are rare enough for that, requests are not.
+fn failover_seconds(set: &str, cause: Cause, phase: Phase) -> metrics::Histogram {
+    let labels = [("set", set.to_owned()), ("cause", cause.label().into()), ("phase", phase.label().into())];
+    histogram!(FAILOVER_SECONDS.name, &labels)
 }
 
 /// A probe of `node` failed (`timeout`, `refused`, `auth`, `protocol`, `loading`).
@@ -62,10 +67,15 @@ pub fn sentinel_event(set: &str, event: &str) {
     counter!(SENTINEL_EVENTS.name, "set" => set.to_owned(), "event" => known(event)).increment(1);
 }
 
-/// Starts the counters of `set` at zero: a first event after that is an increase, not a new series.
+/// Starts what is counted of failovers of `set` at zero: the first one after that is an increase, not a new series,
+/// which Prometheus could not tell from one that was there before.
 pub(super) fn introduce(set: &str) {
     for cause in Cause::ALL {
         counter!(FAILOVERS.name, "set" => set.to_owned(), "cause" => cause.label()).increment(0);
+        // The first master is no failover.
+        for phase in Phase::ALL.iter().filter(|_| *cause != Cause::Start) {
+            let _ = failover_seconds(set, *cause, *phase);
+        }
     }
 }
 

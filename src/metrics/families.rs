@@ -95,7 +95,7 @@ families! {
 }
 
 /// Upper bounds of [`FAILOVER_SECONDS`], in seconds.
-pub(super) const FAILOVER_BOUNDS: &[f64] = &[0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+pub(super) const FAILOVER_BOUNDS: &[f64] = &[0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
 
 /// Tells the `metrics` recorder the help texts of what goes through it.
 pub(super) fn describe() {
