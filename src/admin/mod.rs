@@ -1,8 +1,7 @@
 //! HTTP for operators: metrics, health, readiness, topology, a status page. Read only.
 //!
 //! Runs on the control runtime. Must not touch sessions or change anything: it reads the snapshot and the cells.
-//! Invariant: bounded like the rest: [`bounded`] limits connections and how long one may last, and a reply is the last
-//! on its connection.
+//! Invariant: bounded like the rest: so many connections, so long for each, and one reply on each.
 
 mod bounded;
 mod healthcheck;

@@ -37,14 +37,14 @@ impl Page {
         let (mut counts, mut sum_ns) = ([0u64; BUCKETS], 0u64);
         for histogram in of {
             for (total, cell) in counts.iter_mut().zip(&histogram.buckets) {
-                *total += cell.get();
+                *total = total.wrapping_add(cell.get());
             }
             sum_ns = sum_ns.wrapping_add(histogram.sum_ns.get());
         }
         let mut count = 0;
         for (i, n) in counts.iter().enumerate() {
             // Each cell was read once, so what is cumulated here cannot disagree with itself.
-            count += n;
+            count = n.wrapping_add(count);
             let bound = Histogram::upper_bound(i).map_or_else(|| "+Inf".to_owned(), |le| le.to_string());
             self.line(family.name, "_bucket", &[("set", set), ("listener", listener), ("le", &bound)], count);
         }

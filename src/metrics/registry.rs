@@ -32,6 +32,13 @@ struct Line {
     tenants: Tenants,
 }
 
+impl Line {
+    /// The sum of one number over all workers. Wraps as the cells do: a scrape must not fail over a miscount.
+    fn total(&self, number: impl Fn(&Cells) -> u64) -> u64 {
+        self.workers.iter().fold(0, |sum, (_, cells)| sum.wrapping_add(number(cells)))
+    }
+}
+
 /// The recorder behind [`events`]; the `metrics` crate takes one per process.
 static RECORDER: Mutex<Option<PrometheusHandle>> = Mutex::new(None);
 
@@ -182,8 +189,7 @@ fn requests(page: &mut Page, lines: &mut [Line], sets: &[SetGauges]) {
             let mut now = Row::default();
             for (k, kind) in Kind::ALL.iter().enumerate() {
                 for (r, reason) in Reason::ALL.iter().enumerate() {
-                    let sent = line.workers.iter().map(|(_, cells)| cells.get_routed(node.slot, *kind, *reason));
-                    now[k][r] = sent.sum();
+                    now[k][r] = line.total(|cells| cells.get_routed(node.slot, *kind, *reason));
                 }
             }
             let own = line.tenants.own(node.slot, &node.address, now);
@@ -208,7 +214,7 @@ fn counts(page: &mut Page, lines: &[Line]) {
         page.family(&counted.family);
         for line in lines {
             for (label, count) in counted.samples {
-                let total: u64 = line.workers.iter().map(|(_, cells)| cells.get(*count)).sum();
+                let total = line.total(|cells| cells.get(*count));
                 let mut labels = vec![("set", line.set.as_str()), ("listener", line.listener.as_str())];
                 labels.extend(*label);
                 page.sample(&counted.family, &labels, total);
@@ -235,7 +241,7 @@ fn now(page: &mut Page, lines: &[Line]) {
     for (family, figure) in &figures {
         page.family(family);
         for line in lines {
-            let total: u64 = line.workers.iter().map(|(_, cells)| figure(cells).get()).sum();
+            let total = line.total(|cells| figure(cells).get());
             page.sample(family, &[("set", &line.set), ("listener", &line.listener)], total);
         }
     }
