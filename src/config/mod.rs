@@ -6,9 +6,11 @@
 
 mod args;
 mod assemble;
+mod catalogue;
 mod fault;
 mod file;
 mod given;
+mod servers;
 mod settings;
 mod value;
 
