@@ -83,7 +83,7 @@ pub(super) fn memory(range: RangeInclusive<u64>) -> impl Fn(&str) -> Result<usiz
 pub(super) fn count<N: FromStr + PartialOrd + Display>(range: RangeInclusive<N>) -> impl Fn(&str) -> Result<N, String> {
     move |text| match text.trim().parse::<N>() {
         Ok(value) if range.contains(&value) => Ok(value),
-        _ => Err(format!("`{}` is not within {} to {}", text.trim(), range.start(), range.end())),
+        _ => Err(format!("`{}` is no whole number from {} to {}, use one", text.trim(), range.start(), range.end())),
     }
 }
 
@@ -164,8 +164,7 @@ pub(super) fn choice<E: clap::ValueEnum>(text: &str) -> Result<E, String> {
     let names: Vec<String> =
         E::value_variants().iter().filter_map(|v| Some(v.to_possible_value()?.get_name().to_owned())).collect();
     let near = did_you_mean(text, names.iter().map(String::as_str));
-    let end = if near.is_empty() { String::new() } else { near };
-    Err(format!("`{text}` is none of {}{end}", names.join(", ")))
+    Err(format!("`{text}` is unknown, use one of: {}{near}", names.join(", ")))
 }
 
 /// A word for labels and for Sentinel: no blanks, no control characters, at most 128 bytes; may be empty.
@@ -190,7 +189,7 @@ pub(super) fn log_format(text: &str) -> Result<bool, String> {
     match text.trim() {
         "text" => Ok(false),
         "json" => Ok(true),
-        other => Err(format!("`{other}` is none of text, json")),
+        other => Err(format!("`{other}` is unknown, use one of: text, json")),
     }
 }
 
@@ -301,7 +300,7 @@ mod tests {
     fn choices() {
         assert_eq!(choice("prefer-replica"), Ok(ReadPolicy::PreferReplica));
         assert_eq!(choice("peak-ewma"), Ok(Balancer::PeakEwma));
-        let fault = "`prefer-replicas` is none of replica, prefer-replica, any, prefer-master, master, did you mean `prefer-replica`?";
+        let fault = "`prefer-replicas` is unknown, use one of: replica, prefer-replica, any, prefer-master, master, did you mean `prefer-replica`?";
         assert_eq!(choice::<ReadPolicy>("prefer-replicas"), Err(fault.to_owned()));
         assert!(choice::<Balancer>("Random").is_err());
     }
@@ -311,9 +310,9 @@ mod tests {
         assert_eq!(workers("3"), Ok(3));
         assert!(workers("cores").is_ok_and(|n| n >= 1));
         assert_eq!(workers("0"), Err("`0` is no number of threads, use 1 to 1024 or `cores`".to_owned()));
-        assert_eq!(count(0..=1000)("1001"), Err("`1001` is not within 0 to 1000".to_owned()));
+        assert_eq!(count(0..=1000)("1001"), Err("`1001` is no whole number from 0 to 1000, use one".to_owned()));
         assert_eq!(or_off(bind)("off"), Ok(None));
-        assert_eq!(or_off(count(1..=2))("3"), Err("`3` is not within 1 to 2, or `off`".to_owned()));
+        assert_eq!(or_off(count(1..=2))("3"), Err("`3` is no whole number from 1 to 2, use one, or `off`".to_owned()));
         assert!(word("a b").is_err() && word("é").is_ok() && optional_word("") == Ok(None));
         for filter in ["info", "OFF", "redweir=debug", "warn,redweir::discovery=trace"] {
             assert_eq!(log_filter(filter), Ok(filter.to_owned()));

@@ -34,7 +34,7 @@ const FAULTY: &[(&str, &[&str])] = &[
             "f:7: hold: `10` has no unit, write e.g. 10s or 10ms",
             "f:8: hold-bytes: `1tb` is no size, write e.g. 1048576, 64kb or 1mb",
             "f:9: workers: `0` is no number of threads, use 1 to 1024 or `cores`",
-            "f:10: read-policy: `slave` is none of replica, prefer-replica, any, prefer-master, master",
+            "f:10: read-policy: `slave` is unknown, use one of: replica, prefer-replica, any, prefer-master, master",
             "f:11: listen: `localhost:1` is no IP:PORT to listen on, write e.g. 127.0.0.1:1 or 0.0.0.0:1",
             "f:12: unknown key `what`, `redweir --help` lists all settings",
         ],
@@ -42,11 +42,11 @@ const FAULTY: &[(&str, &[&str])] = &[
     (
         "node = 'a:1'\nnode-weight = { 'a:1' = 1001, b = 1 }\nnode-zone = ['x']\nlog = 'verbos'\nlog-format = 'xml'\nadmin = '9736'",
         &[
-            "f:2: node-weight: `1001` is not within 0 to 1000",
+            "f:2: node-weight: `1001` is no whole number from 0 to 1000, use one",
             "f:2: node-weight: `b` has no port, write HOST:PORT, e.g. b:6379",
             "f:3: node-zone: must be a table, such as { \"HOST:PORT\" = ... }",
             "f:4: log: `verbos` is no filter, use off, error, warn, info, debug, trace or e.g. `info,redweir=debug`",
-            "f:5: log-format: `xml` is none of text, json",
+            "f:5: log-format: `xml` is unknown, use one of: text, json",
             "f:6: admin: `9736` is no IP:PORT to listen on, write e.g. 127.0.0.1:7379 or [::]:7379, or `off`",
         ],
     ),

@@ -52,6 +52,15 @@ fn faulty_flags() {
 }
 
 #[test]
+fn a_flag_for_several_tables_is_one_fault() {
+    let two = "node='a:1'\n[[listener]]\nlisten='127.0.0.1:0'\n[[listener]]\nlisten='127.0.0.1:0'\n";
+    assert_eq!(from_all(Some(two), &[], &[]).map(|config| config.listeners.len()), Ok(2), "port 0 is never taken");
+    let said = from_all(Some(two), &["--listen", "127.0.0.1:1"], &[]);
+    let expected = "--listen: cannot choose between the 2 [[listener]] tables of the file, set it there";
+    assert_eq!(said, Err(vec![expected.to_owned()]));
+}
+
+#[test]
 fn flags_override_the_file() {
     let files = [
         "workers = 2\npoll = '50ms'\nhold = '2s'\nnode = ['a:1', 'b:1']\nlisten = '127.0.0.1:1'\nmax-lag = '3s'",
@@ -80,7 +89,7 @@ fn flags_override_the_file() {
 fn every_setting_reaches_its_field_by_flag() {
     let line = "--listen 127.0.0.1:1 --read-policy any --balancer round-robin --zone z --client-auth proxy --hold 1s --hold-bytes 1kb \
         --sentinel s:1,t:2 --master-name m --name n --node-username u --node-password p --sentinel-password q --sentinel-username v \
-        --node-weight a:1=0,b:1=2 --node-zone b:1=y --address-map a:1=c:1 --poll 20ms --poll-fast 2ms --down-after 300ms \
+        --node-weight a:1=0,b:1=2 --node-zone b:1=y,c:1=y --address-map a:1=c:1 --poll 20ms --poll-fast 2ms --down-after 300ms \
         --connect-timeout 40ms --max-lag off --max-lag-bytes 5kb --workers 3 --admin off --drain 0s --log debug --log-format json \
         --max-sessions 1 --max-read-ahead 2kb --max-pipeline 3 --stream-above 4kb --max-bulk 5kb --max-client-output 6kb \
         --max-upstream 7kb --max-pinned 8 --connections-per-node 9";
@@ -122,7 +131,7 @@ fn every_setting_reaches_its_field_by_flag() {
             connect_timeout: millis(40),
             max_lag: None,
             max_lag_bytes: Some(5120),
-            nodes: vec![node("a:1", 0, None), node("b:1", 2, Some("y"))],
+            nodes: vec![node("a:1", 0, None), node("b:1", 2, Some("y")), node("c:1", 1, Some("y"))],
         }],
         listeners: vec![ListenerConfig {
             bind: "127.0.0.1:1".parse().expect("address"),
@@ -169,6 +178,9 @@ fn credentials_from_everywhere() {
     let run = RunArgs { config: Some(folder.path().join("f")), flags: Flags::default() };
     let login = load(&run, |_| None).expect("valid").sets[0].node_login.clone();
     assert_eq!(login.map(|login| login.password), Some("from-file".to_owned()));
+    // A path in a flag is meant from where redweir was started (here: this crate), whatever the file.
+    let here = password("", &["--node-password-file", "rustfmt.toml"], &[]);
+    assert_eq!(here, without_user(include_str!("../../../rustfmt.toml").trim_end()));
     let both = [("REDWEIR_SENTINEL_PASSWORD", "p"), ("REDWEIR_SENTINEL_PASSWORD_FILE", secret)];
     let said = from_all(Some(SMALL), &[], &both);
     let expected = "$REDWEIR_SENTINEL_PASSWORD_FILE: excludes sentinel-password, drop one of them";
