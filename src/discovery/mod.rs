@@ -1,1 +1,6 @@
-//! (to be written)
+//! Who is master
+
+pub mod events;
+pub mod lag;
+pub mod names;
+pub mod seen;
