@@ -59,6 +59,11 @@ impl Samples {
         self.ring.back().map(|&(_, offset)| offset)
     }
 
+    /// Since when offsets are remembered at all.
+    pub fn age(&self, now: Instant) -> Duration {
+        self.ring.front().map_or(Duration::ZERO, |(since, _)| now.saturating_duration_since(*since))
+    }
+
     /// How far behind a replica is at `now` that has applied `offset`. Zero when it has all the master was last seen to
     /// have. Older than anything remembered: the age of the oldest sample. `None` before the first sample.
     pub fn lag(&self, now: Instant, offset: i64) -> Option<Lag> {

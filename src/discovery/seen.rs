@@ -181,12 +181,14 @@ mod tests {
 
     #[test]
     fn info_of_a_promoted_node() {
-        let replication = "# Replication\r\nrole:master\r\nmaster_replid:bbb\r\nmaster_replid2:aaa\r\nsecond_repl_offset:329\r\n";
+        let replication =
+            "# Replication\r\nrole:master\r\nmaster_replid:bbb\r\nmaster_replid2:aaa\r\nsecond_repl_offset:329\r\n";
         let server = "redis_version:7.2.4\r\nvalkey_version:9.1.2\r\nrun_id:r1\r\n";
         let info = Info::parse(&[replication, server, "loading:0\r\n"]).unwrap();
         assert_eq!(info.lineage, Lineage { id: "bbb".into(), previous: "aaa".into(), branch: 329 });
         assert_eq!((info.run_id.as_str(), info.version.as_str(), info.says_master), ("r1", "9.1.2", true));
-        let never = Info::parse(&["master_replid:b\r\nmaster_replid2:0000\r\nsecond_repl_offset:-1\r\nloading:1\r\n"]).unwrap();
+        let never =
+            Info::parse(&["master_replid:b\r\nmaster_replid2:0000\r\nsecond_repl_offset:-1\r\nloading:1\r\n"]).unwrap();
         assert_eq!((never.lineage.previous.as_str(), never.lineage.branch, never.loading), ("", -1, true));
         assert_eq!(Info::parse(&["role:master\r\n"]), None);
     }

@@ -61,7 +61,12 @@ mod tests {
             ("two promotions: only one previous id is remembered", &a, &c, Relation::Unrelated),
             ("each step of them", &b, &c, Relation::Descends { common: 499 }),
             ("siblings of one parent", &b, &lineage("x", "a", 340), Relation::Unrelated),
-            ("restart from an RDB with its replication ids", &a, &lineage("r", "a", 200), Relation::Descends { common: 199 }),
+            (
+                "restart from an RDB with its replication ids",
+                &a,
+                &lineage("r", "a", 200),
+                Relation::Descends { common: 199 },
+            ),
             ("restart empty, or from an AOF", &a, &lineage("z", "", -1), Relation::Unrelated),
             ("backlog freed: new id, previous cleared", &b, &lineage("f", "", -1), Relation::Unrelated),
             ("promoted before a single byte was written", &a, &lineage("b", "a", 1), Relation::Descends { common: 0 }),
