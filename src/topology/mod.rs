@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use crate::command::Names;
-pub use lineage::{Lineage, Relation};
+pub use lineage::{Lineage, Relation, relation};
 pub use publisher::{Hint, Hints, Publisher, View, channel};
 
 /// A node's slot: stable for as long as redweir knows the node; below [`crate::metrics::MAX_NODES`].
