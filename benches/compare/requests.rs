@@ -18,16 +18,17 @@ pub struct Requests {
     number: usize,
     /// Arguments still to come of this request, 0 between requests.
     arguments: usize,
-    /// Bytes of the argument and its line end still to skip.
+    /// Bytes of the argument and its line end still to skip, 0 in a header line.
     skip: usize,
-    /// Whether the next argument is the command's name, and its length and first letter once seen.
     name: Name,
 }
 
+/// What is known of the command's name, the first argument.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 enum Name {
     #[default]
     Awaited,
+    /// Its length; the next byte is its first.
     Starts(usize),
     Known(Answer),
 }
@@ -36,30 +37,43 @@ impl Requests {
     /// Reads on, calling `answer` once for each request that became complete.
     pub fn scan(&mut self, bytes: &[u8], mut answer: impl FnMut(Answer)) {
         let mut rest = bytes;
-        while let Some((&byte, after)) = rest.split_first() {
-            if self.skip > 0 {
-                if let Name::Starts(length) = self.name {
-                    self.name = Name::Known(classify(length, byte));
-                }
-                let step = self.skip.min(rest.len());
-                self.skip -= step;
-                rest = rest.get(step..).unwrap_or_default();
-                if self.skip == 0 {
-                    self.argument_done(&mut answer);
-                }
+        while let Some(&first) = rest.first() {
+            if self.skip == 0 {
+                rest = self.header(rest);
                 continue;
             }
+            if let Name::Starts(length) = self.name {
+                self.name = Name::Known(classify(length, first));
+            }
+            let (skipped, after) = rest.split_at(self.skip.min(rest.len()));
+            self.skip -= skipped.len();
             rest = after;
-            match byte {
-                b'0'..=b'9' => self.number = self.number * 10 + usize::from(byte - b'0'),
-                b'\n' => self.header_done(),
-                _ => {}
+            if self.skip == 0 {
+                self.arguments -= 1;
+                if let (0, Name::Known(what)) = (self.arguments, self.name) {
+                    answer(what);
+                }
             }
         }
     }
 
-    fn header_done(&mut self) {
-        let number = std::mem::take(&mut self.number);
+    /// Reads to the end of the header line, or of the bytes; what is left.
+    fn header<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
+        let mut number = self.number;
+        for (at, &byte) in bytes.iter().enumerate() {
+            if byte.is_ascii_digit() {
+                number = number * 10 + usize::from(byte - b'0');
+            } else if byte == b'\n' {
+                self.number = 0;
+                self.header_done(number);
+                return bytes.get(at + 1..).unwrap_or_default();
+            }
+        }
+        self.number = number;
+        &[]
+    }
+
+    fn header_done(&mut self, number: usize) {
         if self.arguments == 0 {
             self.arguments = number;
             self.name = Name::Awaited;
@@ -68,13 +82,6 @@ impl Requests {
         self.skip = number + 2;
         if self.name == Name::Awaited {
             self.name = Name::Starts(number);
-        }
-    }
-
-    fn argument_done(&mut self, answer: &mut impl FnMut(Answer)) {
-        self.arguments -= 1;
-        if let (0, Name::Known(what)) = (self.arguments, self.name) {
-            answer(what);
         }
     }
 }
