@@ -11,7 +11,7 @@ BENCH_ARGS ?=
 
 # $(call need,PROGRAM,PACKAGE): installs the package if the program is absent and we may, says what to do otherwise.
 need = @PATH="$$PATH:/usr/sbin"; command -v $(1) >/dev/null \
-	|| { [ "$$(id -u)" = 0 ] && apt-get install -y --no-install-recommends $(2); } \
+	|| { [ "$$(id -u)" = 0 ] && apt-get update -q && apt-get install -y --no-install-recommends $(2); } \
 	|| { echo "$(1) is missing: apt-get install $(2)" >&2; exit 1; }
 
 bench-packages:

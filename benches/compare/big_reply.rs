@@ -11,8 +11,9 @@ use tokio::time::{Instant, sleep};
 
 use crate::client::{Client, request};
 use crate::figures::aligned;
-use crate::picture::{Endpoint, Stage, key};
+use crate::picture::key;
 use crate::process::Result;
+use crate::target::{Endpoint, Stage};
 
 const ELEMENTS: [usize; 2] = [250_000, 1_000_000];
 /// Elements in one RPUSH.

@@ -10,9 +10,10 @@ use tokio::time::{Instant, sleep};
 
 use crate::client::Client;
 use crate::figures::{aligned, keeps};
-use crate::picture::{Stage, key};
+use crate::picture::key;
 use crate::process::{Process, Result};
 use crate::table::verdict;
+use crate::target::Stage;
 
 /// The bar: all resident memory of redweir with 10,000 idle clients.
 const BAR_BYTES: f64 = 30e6;

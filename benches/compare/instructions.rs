@@ -7,9 +7,9 @@ use std::fs;
 use std::time::Duration;
 
 use crate::figures::{aligned, callgrind_total, keeps};
-use crate::picture::Stage;
 use crate::process::Result;
 use crate::table::verdict;
+use crate::target::Stage;
 use crate::workload::{WORKLOADS, Workload};
 
 /// valgrind is some fifty times slower than the machine.

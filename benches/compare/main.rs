@@ -22,11 +22,13 @@ mod process;
 mod requests;
 mod syscalls;
 mod table;
+mod target;
 mod workload;
 
-use picture::{Nodes, Stage};
+use picture::Nodes;
 use process::Result;
 use table::Table;
+use target::Stage;
 use workload::{WORKLOADS, Workload};
 
 const OPEN_FILES: u64 = 65_536;
@@ -162,8 +164,11 @@ async fn compare(stage: &Stage<'_>, arguments: &Arguments) -> Result<bool> {
     let (rounds, scale) = if arguments.quick { (3, 4) } else { (arguments.rounds, 1) };
     let table = Table::measure(stage.nodes, &targets, &chosen, rounds, scale).await?;
     println!("medians of {rounds} interleaved rounds (user part: mean); CPU of the process in us per request;");
-    println!("redweir-again is the same binary once more: what differs between the two is noise\n");
+    println!("redis: its four nodes together; bars are for redweir's CPU over haproxy's and over floor's\n");
     print!("{}", table.text());
+    if let Some((least, greatest)) = table.noise() {
+        println!("noise: redweir-again, the same binary, took {least:.2} to {greatest:.2} of redweir's CPU");
+    }
     if let Some(file) = &arguments.json {
         std::fs::write(file, format!("{:#}\n", table.json()))?;
     }

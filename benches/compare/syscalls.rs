@@ -11,9 +11,9 @@ use std::time::Duration;
 use tokio::process::Command;
 
 use crate::figures::{aligned, keeps, perf_counts, strace_counts};
-use crate::picture::Stage;
 use crate::process::{Result, installed};
 use crate::table::verdict;
+use crate::target::Stage;
 use crate::workload::{WORKLOADS, Workload};
 
 const PATIENCE: Duration = Duration::from_secs(180);

@@ -8,8 +8,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::figures::{Load, aligned, keeps, median};
-use crate::picture::{Nodes, Target};
+use crate::picture::Nodes;
 use crate::process::Result;
+use crate::target::Target;
 use crate::workload::Workload;
 
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -88,6 +89,17 @@ impl Table {
             }
         }
         Ok(misses)
+    }
+
+    /// Least and greatest ratio of two processes of one binary: a difference within these says nothing.
+    pub fn noise(&self) -> Option<(f64, f64)> {
+        let again = |cells: &[Cell]| {
+            let cell = cells.iter().find(|cell| cell.target == "redweir-again")?;
+            ratio(cell, "redweir", cells)
+        };
+        let ratios: Vec<f64> = self.rows.iter().filter_map(|(_, cells)| again(cells)).collect();
+        let (least, greatest) = (ratios.iter().copied().reduce(f64::min), ratios.iter().copied().reduce(f64::max));
+        least.zip(greatest)
     }
 
     pub fn json(&self) -> Value {
