@@ -3,7 +3,9 @@
 /// See the texts.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
-    #[error("{0} not found: install it with `apt-get install redis-server redis-sentinel` (or set REDIS_SERVER and REDIS_SENTINEL)")]
+    #[error(
+        "{0} not found: install it with `apt-get install redis-server redis-sentinel` (or set REDIS_SERVER and REDIS_SENTINEL)"
+    )]
     Missing(String),
     #[error("{what} was not ready after {seconds} s: {why}")]
     NotReady { what: String, seconds: u64, why: String },

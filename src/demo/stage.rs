@@ -102,8 +102,9 @@ impl Stage {
         let master = self.master()?;
         let port = self.nodes.get(master).map(|n| n.port);
         self.start_node(port)?;
-        self.wait_linked(master)?;
-        Ok(self.nodes.len() - 1)
+        let index = self.nodes.len() - 1;
+        self.wait_replica(index, master)?;
+        Ok(index)
     }
 
     /// The node that answers ROLE with `master` and has most connected replicas (a superseded one has none).
@@ -139,20 +140,26 @@ impl Stage {
     /// # Errors
     /// Not within 40 s.
     pub fn wait_linked(&mut self, master: usize) -> Result<(), Failure> {
-        wait(READY_WITHIN, "replication", || {
-            let offset = self.offset(master, "master_repl_offset")?;
-            let alive: Vec<usize> = (0..self.nodes.len()).filter(|i| *i != master).collect();
-            for i in alive {
-                let Some(node) = self.nodes.get_mut(i) else { continue };
-                if node.pid().is_none() {
-                    continue;
-                }
-                let applied = self.offset(i, "slave_repl_offset")?;
-                if self.info(i, "master_link_status")? != "up" || applied < offset {
-                    return Err(format!("node {i} is at {applied} of {offset}"));
-                }
+        for i in (0..self.nodes.len()).filter(|i| *i != master) {
+            if self.nodes.get_mut(i).is_some_and(|n| n.pid().is_some()) {
+                self.wait_replica(i, master)?;
             }
-            Ok(())
+        }
+        Ok(())
+    }
+
+    /// The same for one replica.
+    ///
+    /// # Errors
+    /// Not within 40 s.
+    pub fn wait_replica(&self, replica: usize, master: usize) -> Result<(), Failure> {
+        let produced = self.offset(master, "master_repl_offset").map_err(Failure::Verdict)?;
+        wait(READY_WITHIN, "replication", || {
+            let applied = self.offset(replica, "slave_repl_offset")?;
+            match self.info(replica, "master_link_status")?.as_str() {
+                "up" if applied >= produced => Ok(()),
+                status => Err(format!("node {replica}: link {status}, at {applied} of {produced}")),
+            }
         })
     }
 
@@ -223,7 +230,8 @@ impl Stage {
         ];
         for sentinel in &self.sentinels {
             wait(READY_WITHIN, "a Sentinel", || {
-                let reply = sentinel.connect().and_then(|mut c| c.call(&["SENTINEL", "MASTER", &self.plan.master_name]));
+                let reply =
+                    sentinel.connect().and_then(|mut c| c.call(&["SENTINEL", "MASTER", &self.plan.master_name]));
                 let reply = reply.map_err(|e| format!("{e} ({})", sentinel.log_tail()))?;
                 match expected.iter().find(|(field, value)| sentinel_field(&reply, field).as_ref() != Some(value)) {
                     Some((field, value)) => Err(format!("{}: {field} is not yet {value}", sentinel.address())),

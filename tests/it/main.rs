@@ -1,0 +1,5 @@
+//! What redweir does, seen from outside: the real binary between real clients and real servers.
+//!
+//! Each file is one paragraph of what is promised; each test is named by the sentence that it shows.
+
+mod support;
