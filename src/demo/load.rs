@@ -272,3 +272,37 @@ fn begin_round(shared: &Shared, ledgers: &mut Vec<Ledger>, line: &mut Line<'_>, 
     }
     ledgers.push(Ledger::new(writer, id));
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::stage::{Failure, Plan, Stage, wait};
+    use super::*;
+
+    #[test]
+    fn what_a_lone_master_acknowledged_is_there_and_what_it_could_not_is_counted() -> Result<(), Failure> {
+        let mut stage = Stage::start(Plan { replicas: 0, sentinels: 0, ..Plan::default() })?;
+        let address = stage.nodes[0].address();
+        Load::prepare(&address)?;
+        let load = Load::start(&address, &address);
+        wait(PATIENCE, "replies", || match load.tallies() {
+            (reads, writes) if reads.done > 50 && writes.done > 10 => Ok(()),
+            tallies => Err(format!("{tallies:?}")),
+        })?;
+        let (reads, writes) = load.tallies();
+        assert_eq!((reads.failed, writes.failed), (0, 0));
+        // Without persistence it comes back empty: all that was acknowledged is lost, and reads find other values.
+        stage.nodes[0].kill();
+        wait(PATIENCE, "failures", || match load.tallies() {
+            (reads, writes) if reads.failed > 0 && writes.failed > 0 => Ok(()),
+            tallies => Err(format!("{tallies:?}")),
+        })?;
+        stage.nodes[0].resume()?;
+        stage.wait_linked(0)?;
+        wait(PATIENCE, "an answer", || stage.info(0, "role").map(drop))?;
+        let (reads, writes, verdict) = load.finish(&address)?;
+        assert!(verdict.lost >= 10 && verdict.lost <= writes.done, "{verdict:?} {writes:?}");
+        assert!(reads.attempted >= reads.done + reads.failed, "{reads:?}");
+        assert_eq!(verdict.twice, 0);
+        Ok(())
+    }
+}

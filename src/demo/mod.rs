@@ -1,12 +1,12 @@
 //! The whole picture on loopback: master, three replicas, three Sentinels, redweir in front, and a load that is checked.
 //!
-//! Must not be needed by anything else in the crate (tests use its stage and its client). Invariant: whatever way it ends, nothing it
+//! Must not be needed by anything else in the crate (tests use its stage, its client and its load). Invariant: whatever way it ends, nothing it
 //! started is left behind.
 
 pub mod client;
 pub mod failure;
-mod ledger;
-mod load;
+pub mod ledger;
+pub mod load;
 pub mod node;
 mod proxy;
 mod report;

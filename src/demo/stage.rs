@@ -107,6 +107,20 @@ impl Stage {
         Ok(index)
     }
 
+    /// Another Sentinel, with nothing but the address it is given: what it says of a master that is dead stays as old as that.
+    ///
+    /// # Errors
+    /// The process could not be started, or does not answer.
+    pub fn spawn_sentinel(&mut self, master: u16) -> Result<String, Failure> {
+        self.start_sentinel(master)?;
+        let Some(sentinel) = self.sentinels.last() else { return Ok(String::new()) };
+        wait(READY_WITHIN, "a Sentinel", || {
+            let answer = sentinel.connect().and_then(|mut c| c.call(&["PING"]));
+            answer.map(drop).map_err(|e| e.to_string())
+        })?;
+        Ok(sentinel.address())
+    }
+
     /// The node that answers ROLE with `master` and has most connected replicas (a superseded one has none).
     ///
     /// # Errors

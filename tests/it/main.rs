@@ -2,4 +2,10 @@
 //!
 //! Each file is one paragraph of what is promised; each test is named by the sentence that it shows.
 
+mod failover;
+mod pipeline;
+mod see;
+mod speak;
+mod split;
 mod support;
+mod trouble;

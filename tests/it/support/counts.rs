@@ -3,9 +3,9 @@
 use super::{Stage, call};
 use std::collections::BTreeMap;
 
-/// Calls per command and node since [`Counts::reset`]. Subcommands are `container|sub`, as Redis names them.
+/// Calls (and refused calls) per command and node since [`Counts::reset`]. Subcommands are `container|sub`, as Redis names them.
 pub struct Counts {
-    nodes: Vec<BTreeMap<String, u64>>,
+    nodes: Vec<BTreeMap<String, (u64, u64)>>,
 }
 
 impl Counts {
@@ -26,9 +26,19 @@ impl Counts {
         Counts { nodes: nodes.collect() }
     }
 
+    fn of(&self, node: usize, command: &str) -> (u64, u64) {
+        self.nodes.get(node).and_then(|n| n.get(command)).copied().unwrap_or_default()
+    }
+
     /// Calls of `command` on one node, refused ones included.
     pub fn on(&self, node: usize, command: &str) -> u64 {
-        self.nodes.get(node).and_then(|n| n.get(command)).copied().unwrap_or(0)
+        let (calls, refused) = self.of(node, command);
+        calls + refused
+    }
+
+    /// Calls that all nodes but `master` refused. What replication applies there is never refused.
+    pub fn refused_elsewhere(&self, master: usize, command: &str) -> u64 {
+        (0..self.nodes.len()).filter(|n| *n != master).map(|n| self.of(n, command).1).sum()
     }
 
     /// Calls of `command` on all nodes but `master`.
@@ -38,9 +48,9 @@ impl Counts {
 }
 
 /// `cmdstat_get:calls=3,usec=…,rejected_calls=0,failed_calls=0`.
-fn line(text: &str) -> Option<(String, u64)> {
+fn line(text: &str) -> Option<(String, (u64, u64))> {
     let (name, figures) = text.strip_prefix("cmdstat_")?.split_once(':')?;
     let figure =
         |key: &str| figures.split(',').find_map(|f| f.strip_prefix(key)?.strip_prefix('=')?.parse::<u64>().ok());
-    Some((name.to_owned(), figure("calls")? + figure("rejected_calls").unwrap_or(0)))
+    Some((name.to_owned(), (figure("calls")?, figure("rejected_calls").unwrap_or(0))))
 }

@@ -96,8 +96,17 @@ impl Proxy {
         values.sum()
     }
 
-    pub fn pid(&self) -> u32 {
-        self.child.id()
+    /// SIGTERM, and how it ended.
+    #[track_caller]
+    pub fn terminate(mut self) -> ExitStatus {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("a signal");
+        let mut status = None;
+        wait("redweir's end", || {
+            status = self.child.try_wait().expect("a child");
+            status.map(drop).ok_or_else(|| "it goes on".into())
+        });
+        status.expect("waited for")
     }
 }
 
