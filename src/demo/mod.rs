@@ -1,0 +1,43 @@
+//! The whole picture on loopback: master, three replicas, three Sentinels, redweir in front, and a load that is checked.
+//!
+//! Must not be needed by anything else in the crate (tests use its stage, its client and its load). Invariant: whatever way it ends, nothing it
+//! started is left behind.
+
+pub mod client;
+pub mod failure;
+pub mod ledger;
+pub mod load;
+pub mod node;
+mod proxy;
+mod report;
+mod screen;
+mod show;
+mod signals;
+pub mod stage;
+mod watch;
+
+use std::time::Duration;
+
+pub use failure::Failure;
+
+/// What `redweir demo` was asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Kill the master after this long, show the failover, report and end.
+    pub kill_master_after: Option<Duration>,
+    /// End after this long.
+    pub duration: Option<Duration>,
+    /// redweir's port on 127.0.0.1; 7379 when `None`, any free one when 0.
+    pub port: Option<u16>,
+    /// Lines instead of a screen.
+    pub plain: bool,
+}
+
+/// Runs the demo to its end: a signal, `q`, the duration, or the failover that was asked for.
+///
+/// # Errors
+/// Something could not be started, redweir ended by itself, the failover did not happen within a minute, or an acknowledged
+/// write was lost or applied twice.
+pub fn run(options: Options) -> Result<(), Failure> {
+    show::run(&options)
+}
