@@ -30,6 +30,14 @@ pub(super) struct Candidates<'a> {
 /// Positions in [`Candidates`], as bits.
 type Positions = u64;
 
+/// The candidates that may be picked.
+#[derive(Clone, Copy)]
+struct Fit {
+    positions: Positions,
+    /// All have the same weight: no need to add weights up.
+    even: bool,
+}
+
 impl<'a> Candidates<'a> {
     fn get(&self, position: usize) -> Option<&'a Reader> {
         self.readers.get(position).or(self.master.filter(|_| position == self.readers.len()))
@@ -56,39 +64,48 @@ impl Picker {
     /// A reader that is not `avoid`, or `None` when no other has a weight.
     #[inline]
     pub(super) fn pick(&mut self, from: Candidates<'_>, loads: &impl Loads, avoid: Option<NodeId>) -> Option<NodeId> {
-        let positions = self.fit(from, avoid);
-        let position = match positions.count_ones() {
+        let fit = self.fit(from, avoid);
+        let position = match fit.positions.count_ones() {
             0 => return None,
-            1 => positions.trailing_zeros() as usize,
+            1 => fit.positions.trailing_zeros() as usize,
             _ => match self.balancer {
-                Balancer::Random => self.draw(from, positions)?,
-                Balancer::RoundRobin => self.turn(from, positions)?,
-                Balancer::LeastInFlight => self.better_of_two(from, positions, |a, b| busier(loads, a, b))?,
-                Balancer::PeakEwma => self.better_of_two(from, positions, |a, b| slower(loads, a, b))?,
+                Balancer::Random => self.draw(from, fit)?,
+                Balancer::RoundRobin => self.turn(from, fit.positions)?,
+                Balancer::LeastInFlight => self.better_of_two(from, fit, |a, b| busier(loads, a, b))?,
+                Balancer::PeakEwma => self.better_of_two(from, fit, |a, b| slower(loads, a, b))?,
             },
         };
         from.get(position).map(|reader| reader.node)
     }
 
-    /// Positions of the readers that may be picked: those of the own zone if there are any.
-    fn fit(&self, from: Candidates<'_>, avoid: Option<NodeId>) -> Positions {
-        let (mut near, mut fit) = (0, 0);
-        for (i, reader) in from.all() {
+    /// The readers that may be picked: those of the own zone if there are any.
+    fn fit(&self, from: Candidates<'_>, avoid: Option<NodeId>) -> Fit {
+        let (mut near, mut fit, mut weight, mut even) = (0, 0, 0, true);
+        from.all().for_each(|(i, reader)| {
             if reader.weight > 0 && Some(reader.node) != avoid {
+                even &= fit == 0 || reader.weight == weight;
+                weight = reader.weight;
                 fit |= 1 << i;
                 if self.zone.is_some() && reader.zone == self.zone {
                     near |= 1 << i;
                 }
             }
-        }
-        if near == 0 { fit } else { near }
+        });
+        Fit { positions: if near == 0 { fit } else { near }, even }
     }
 
     /// One position at random, by weight.
-    fn draw(&mut self, from: Candidates<'_>, positions: Positions) -> Option<usize> {
-        let total: u64 = from.among(positions).map(|(_, r)| u64::from(r.weight)).sum();
+    fn draw(&mut self, from: Candidates<'_>, fit: Fit) -> Option<usize> {
+        if fit.even {
+            let mut positions = fit.positions;
+            for _ in 0..self.below(u64::from(positions.count_ones())) {
+                positions &= positions - 1;
+            }
+            return Some(positions.trailing_zeros() as usize);
+        }
+        let total: u64 = from.among(fit.positions).map(|(_, r)| u64::from(r.weight)).sum();
         let mut left = self.below(total);
-        for (i, reader) in from.among(positions) {
+        for (i, reader) in from.among(fit.positions) {
             match left.checked_sub(u64::from(reader.weight)) {
                 Some(rest) => left = rest,
                 None => return Some(i),
@@ -101,11 +118,11 @@ impl Picker {
     fn better_of_two(
         &mut self,
         from: Candidates<'_>,
-        positions: Positions,
+        fit: Fit,
         worse: impl Fn(&Reader, &Reader) -> bool,
     ) -> Option<usize> {
-        let first = self.draw(from, positions)?;
-        let second = self.draw(from, positions & !(1 << first))?;
+        let first = self.draw(from, fit)?;
+        let second = self.draw(from, Fit { positions: fit.positions & !(1 << first), ..fit })?;
         Some(if worse(from.get(first)?, from.get(second)?) { second } else { first })
     }
 
@@ -187,12 +204,14 @@ mod tests {
 
     #[test]
     fn idle_readers_share_by_weight_and_weight_0_gets_none() {
-        let readers = readers(&[1, 0, 2, 5]);
-        // With equal latency and no load, peak-EWMA has only weights to go by and takes the heavier of the two.
-        for balancer in [Balancer::LeastInFlight, Balancer::RoundRobin, Balancer::Random] {
+        let (uneven, even) = (readers(&[1, 0, 2, 5]), readers(&[3, 0, 3, 3]));
+        for (balancer, (readers, shares)) in [Balancer::LeastInFlight, Balancer::RoundRobin, Balancer::Random]
+            .into_iter()
+            .flat_map(|b| [(b, (&uneven, [1000usize, 0, 2000, 5000])), (b, (&even, [2667, 0, 2667, 2667]))])
+        {
             let mut picker = Picker::seeded(balancer, None, 42);
-            let counts = counts(&mut picker, &readers, &Fixed(vec![]), 8000);
-            for (count, share) in counts.iter().zip([1000usize, 0, 2000, 5000]) {
+            let counts = counts(&mut picker, readers, &Fixed(vec![]), 8000);
+            for (count, share) in counts.iter().zip(shares) {
                 assert!(count.abs_diff(share) <= share / 10, "{balancer:?} {counts:?}");
             }
         }
