@@ -16,22 +16,9 @@ mod signals;
 pub mod stage;
 mod watch;
 
-use std::time::Duration;
-
 pub use failure::Failure;
 
-/// What `redweir demo` was asked for.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Options {
-    /// Kill the master after this long, show the failover, report and end.
-    pub kill_master_after: Option<Duration>,
-    /// End after this long.
-    pub duration: Option<Duration>,
-    /// redweir's port on 127.0.0.1; 7379 when `None`, any free one when 0.
-    pub port: Option<u16>,
-    /// Lines instead of a screen.
-    pub plain: bool,
-}
+pub use crate::config::DemoArgs as Options;
 
 /// Runs the demo to its end: a signal, `q`, the duration, or the failover that was asked for.
 ///

@@ -55,7 +55,7 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
     if asked_to_end.load(Relaxed) {
         return Ok(());
     }
-    let proxy = Proxy::start(&stage, options.port.unwrap_or(PORT))?;
+    let proxy = Proxy::start(&stage, options.port)?;
     Load::prepare(&proxy.address())?;
     // Readers expect what was just written.
     stage.wait_linked(0)?;
