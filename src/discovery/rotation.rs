@@ -44,6 +44,8 @@ pub struct Facts {
     /// The master's offset as last told.
     pub newest: Option<i64>,
     pub lag: Option<Lag>,
+    /// Which answer `lag` was told by.
+    pub answer: Instant,
     /// There is no master to follow: what was fit stays fit, for nothing newer exists.
     pub headless: bool,
 }
@@ -68,6 +70,8 @@ pub struct Rotation {
     /// The offset to reach for that.
     target: Option<i64>,
     unlinked_at: Option<Instant>,
+    /// The answer that first showed too large a lag: one alone may have crossed a large write on its way.
+    over: Option<Instant>,
 }
 
 impl Rotation {
@@ -113,8 +117,14 @@ impl Rotation {
             self.caught_up = true;
         }
         let Some(lag) = facts.lag else { return self.place };
+        if !limits.exceeded(lag) {
+            self.over = None;
+        }
         match self.place {
-            Place::Reader if limits.exceeded(lag) => Place::Lagging,
+            Place::Reader if limits.exceeded(lag) => {
+                let first = *self.over.get_or_insert(facts.answer);
+                if first == facts.answer { Place::Reader } else { Place::Lagging }
+            }
             Place::Out if limits.exceeded(lag) => Place::Lagging,
             Place::Lagging if !limits.comfortable(lag) => Place::Lagging,
             _ => Place::Reader,

@@ -132,6 +132,7 @@ impl World {
             live: Arc::default(),
             health: Health::Unknown,
             answered_at: None,
+            asked_at: None,
             examined_at: None,
             loading: false,
             role: None,
@@ -216,6 +217,7 @@ impl World {
         if follows_line {
             member.superseded = false;
         }
+        member.asked_at = Some(asked);
         let offset = matches!(role, Role::Master { .. }).then_some(role.offset());
         member.role = Some(role);
         if let (Some(offset), Some((node, _))) = (offset, reign)
@@ -351,6 +353,7 @@ impl World {
     /// doubtful.
     pub fn rotate(&mut self, headless: bool, now: Instant) -> bool {
         let limits = self.limits();
+        let poll = self.set.poll;
         let newest = self.samples.newest();
         let reign = self.reign.as_ref().map(|r| (r.node, r.lineage.id.clone()));
         let mut doubt = false;
@@ -367,7 +370,10 @@ impl World {
                 Some(Role::Replica { link, .. }) => Some(*link),
                 _ => None,
             };
-            let lag = self.samples.lag(now, member.applied).filter(|_| same_line);
+            // As of its own answer; a silent one falls behind as time goes by.
+            let silent = member.answered_at.is_none_or(|a| now.saturating_duration_since(a) > 2 * poll);
+            let at = member.asked_at.filter(|_| !silent).unwrap_or(now);
+            let lag = self.samples.lag(at, member.applied).filter(|_| same_line);
             let facts = Facts {
                 serves: matches!(member.health, Health::Up | Health::Suspect(_))
                     && link.is_some()
@@ -378,6 +384,7 @@ impl World {
                 applied: member.applied,
                 newest,
                 lag,
+                answer: at,
                 headless,
             };
             let had_place = member.rotation.place != Place::Out;
