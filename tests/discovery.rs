@@ -140,6 +140,40 @@ async fn promotion_by_hand_under_sentinel_is_not_followed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hung_master_is_replaced_and_fenced_when_it_wakes_up() {
+    let set = Set::new(2, 3, 1000);
+    let mut watch = Watch::start(config(set.by_sentinels()));
+    watch.until_open(2).await;
+    let old = set.nodes[0].address();
+    set.nodes[0].signal("-STOP");
+    let held = watch.until("held", |t| shard(t).writes == Writes::Held).await;
+    assert_eq!(state(&held, &old), Some(NodeState::Down));
+    let after = watch.until("a new master", |t| master(t).is_some()).await;
+    assert_ne!(master(&after), Some(old.clone()));
+    set.nodes[0].signal("-CONT");
+    let woken = watch.until("awake and fenced", |t| state(t, &old) == Some(NodeState::Fenced)).await;
+    assert_eq!(master(&woken), master(&after));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lost_connections_and_hints_are_no_failover() {
+    let set = Set::new(1, 0, 0);
+    let mut watch = Watch::start(config(set.by_nodes()));
+    let before = watch.until_open(1).await;
+    let old = node(&before, &set.nodes[0].address()).unwrap().clone();
+    for _ in 0..5 {
+        // Kills the probe's connection with all others.
+        set.nodes[0].tell(&["CLIENT", "KILL", "TYPE", "normal"]);
+        watch.view.suspect(redweir::topology::Hint::Lost(old.id));
+        watch.view.suspect(redweir::topology::Hint::Demoted(old.id));
+        wait("the probe is back", || set.nodes[0].tell(&["CLIENT", "LIST"]).len() > 1);
+    }
+    let t = watch.until_open(1).await;
+    assert_eq!((master(&t), shard(&t).term), (Some(set.nodes[0].address()), 1));
+    assert_eq!(node(&t, &set.nodes[0].address()).unwrap().generation, old.generation);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replica_killed_and_restarted_leaves_and_returns() {
     let mut set = Set::new(2, 0, 0);
     let mut watch = Watch::start(config(set.by_nodes()));

@@ -54,10 +54,19 @@ pub struct Reign {
 pub struct Council {
     /// The master under the highest config-epoch ever seen.
     pub word: Option<(NodeId, u64)>,
-    /// Failovers that go on; of this master, where it is known.
-    pub failovers: Vec<Option<NodeId>>,
+    /// Failovers that go on.
+    pub failovers: Vec<Failing>,
     /// Every known Sentinel was heard, or found to be away.
     pub complete: bool,
+}
+
+/// A failover that Sentinel carries out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Failing {
+    /// Of this master, where it is known.
+    pub master: Option<NodeId>,
+    /// Writes were held for it long enough.
+    pub overdue: bool,
 }
 
 /// What has lasted too long.
@@ -143,9 +152,10 @@ impl Room<'_> {
         self.sight(id).is_some_and(|s| s.standing == Standing::Master)
     }
 
-    /// The Sentinels fail this master over.
+    /// The Sentinels fail this master over, and may be waited for.
     fn fails_over(&self, master: NodeId) -> bool {
-        self.council.is_some_and(|c| c.failovers.contains(&Some(master)))
+        let failing = Failing { master: Some(master), overdue: false };
+        self.council.is_some_and(|c| c.failovers.contains(&failing))
     }
 
     /// Nodes that say master and that nothing disqualifies.
@@ -155,8 +165,14 @@ impl Room<'_> {
         self.sights.iter().filter(|s| s.standing == Standing::Master).filter(other).filter(fit).collect()
     }
 
+    /// Claims that descend from the reign, or from one that does.
     fn descendants(&self, reign: &Reign) -> Vec<&Sight> {
-        self.claims(Some(reign)).into_iter().filter(|s| descends(&reign.lineage, s)).collect()
+        let (mut related, mut rest): (Vec<_>, Vec<_>) =
+            self.claims(Some(reign)).into_iter().partition(|s| descends(&reign.lineage, s));
+        while let Some(i) = rest.iter().position(|s| related.iter().any(|r| descends(&r.lineage, s))) {
+            related.push(rest.swap_remove(i));
+        }
+        related
     }
 
     /// Replicas that follow `claim`, by name or by replication id (chained ones, NAT).
@@ -395,7 +411,11 @@ mod tests {
     }
 
     fn failing(node: NodeId, council: Council) -> Council {
-        Council { failovers: vec![Some(node)], ..council }
+        Council { failovers: vec![Failing { master: Some(node), overdue: false }], ..council }
+    }
+
+    fn overdue(node: NodeId, council: Council) -> Council {
+        Council { failovers: vec![Failing { master: Some(node), overdue: true }], ..council }
     }
 
     fn to(to: NodeId, cause: Cause) -> Verdict {
@@ -430,7 +450,7 @@ mod tests {
             (
                 "gone, a promoted one and its own successor",
                 vec![old(Gone), promoted(N, "n"), Sight { lineage: line("m", "n"), ..promoted(M, "m") }],
-                to(N, Cause::Detector),
+                to(M, Cause::Detector),
             ),
             (
                 "gone, two siblings, the majority follows one",
@@ -559,6 +579,14 @@ mod tests {
                 BRIEF,
                 vec![old(Master), follower(N, O)],
                 hold(Hold::Failover),
+            ),
+            ("a failover that hangs", overdue(O, word(O, 5)), BRIEF, vec![old(Master), follower(N, O)], Verdict::Keep),
+            (
+                "a failover that hung, promoted at last",
+                overdue(O, word(O, 5)),
+                BRIEF,
+                vec![old(Master), promoted(N, "n")],
+                to(N, Cause::Detector),
             ),
             (
                 "a failover of the living master, promoted",

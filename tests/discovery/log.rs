@@ -10,7 +10,9 @@ struct Sink;
 impl Write for Sink {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         let text = String::from_utf8_lossy(bytes);
-        print!("{text}");
+        if std::env::var_os("RUST_LOG").is_some() {
+            eprint!("{text}");
+        }
         LINES.lock().unwrap().push_str(&text);
         Ok(bytes.len())
     }
