@@ -16,28 +16,16 @@ mod signals;
 pub mod stage;
 mod watch;
 
-use std::time::Duration;
-
 pub use failure::Failure;
 
-/// What `redweir demo` was asked for.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Options {
-    /// Kill the master after this long, show the failover, report and end.
-    pub kill_master_after: Option<Duration>,
-    /// End after this long.
-    pub duration: Option<Duration>,
-    /// redweir's port on 127.0.0.1; 7379 when `None`, any free one when 0.
-    pub port: Option<u16>,
-    /// Lines instead of a screen.
-    pub plain: bool,
-}
+use crate::app::Fatal;
+use crate::config::DemoArgs;
 
 /// Runs the demo to its end: a signal, `q`, the duration, or the failover that was asked for.
 ///
 /// # Errors
 /// Something could not be started, redweir ended by itself, the failover did not happen within a minute, or an acknowledged
 /// write was lost or applied twice.
-pub fn run(options: Options) -> Result<(), Failure> {
-    show::run(&options)
+pub fn run(args: DemoArgs) -> Result<(), Fatal> {
+    show::run(&args).map_err(|failure| Fatal(failure.to_string()))
 }
