@@ -1,1 +1,47 @@
-//! (to be written)
+//! Who is master, who may be read from: watches nodes and Sentinels, and owns the topology's publisher.
+//!
+//! One task, the `keeper`, owns the `world`. A `probe` per node and a `sentinel` task per Sentinel report to it over
+//! bounded channels and believe nothing. Three pure parts decide: `detector` (who is master), `rotation` (who may be read
+//! from), `council` (which Sentinel to believe). What changed is logged by `journal` and published as a `picture`.
+//!
+//! Must not call a session: trouble seen on the data path arrives as a hint. Invariant: writes are open to at most one
+//! node, and only after that node itself said that it is master, with a lineage that follows from the last one or is told
+//! to be unrelated.
+
+mod council;
+mod crew;
+mod detector;
+mod events;
+mod journal;
+mod keeper;
+mod lag;
+mod member;
+mod names;
+mod picture;
+mod probe;
+mod rotation;
+mod seen;
+mod sentinel;
+mod world;
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::SetConfig;
+use crate::topology::{Hints, Publisher};
+
+/// Reports that may wait for the keeper; a full queue makes probes wait, which is harmless.
+const REPORTS: usize = 256;
+
+/// Starts to watch one replication set and to publish what it is. Runs until `stop`; must be called on a tokio runtime.
+/// Nodes and Sentinels that do not answer yet are waited for: until a master is verified the topology holds writes.
+pub fn start(set: SetConfig, publisher: Publisher, hints: Hints, stop: CancellationToken) -> JoinHandle<()> {
+    let (seen, observations) = mpsc::channel(REPORTS);
+    let (told, news) = mpsc::channel(REPORTS);
+    let inbox = keeper::Inbox { hints, observations, news };
+    let keeper = keeper::Keeper::new(Arc::new(set), publisher, crew::Crew::new(seen, told));
+    tokio::spawn(keeper.run(inbox, stop))
+}

@@ -71,7 +71,8 @@ impl Session {
                 self.append(s, conn, bytes, run, reason, now)
             }
             Way::Hold if s.refusing && side == Side::Replica => {
-                self.answer_all(s, run.n, errors::NO_REPLICA, Count::RefusedNoNode);
+                let text = errors::hold_expired(self.front.listener.hold);
+                self.answer_all(s, run.n, &text, Count::RefusedHold);
                 Go::Sent
             }
             Way::Hold => Go::Wait(Park::Hold),

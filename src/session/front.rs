@@ -24,11 +24,21 @@ use crate::upstream::{Conn, Event, Lane, LaneId, Pool, Settings, Target, Verdict
 pub const SCRATCH: usize = 64 * 1024;
 
 /// Counts that span workers. Touched when a session comes or goes or must wait, never per request.
-#[derive(Default)]
 pub struct Shared {
     pub sessions: AtomicUsize,
-    pub next_id: AtomicU64,
-    pub held_bytes: AtomicUsize,
+    /// Client ids are unique over all listeners of the process.
+    next_id: Arc<AtomicU64>,
+    held_bytes: AtomicUsize,
+}
+
+impl Shared {
+    pub fn new(next_id: Arc<AtomicU64>) -> Self {
+        Self { sessions: AtomicUsize::new(0), next_id, held_bytes: AtomicUsize::new(0) }
+    }
+
+    pub(super) fn next_id(&self) -> u64 {
+        self.next_id.fetch_add(1, Relaxed) + 1
+    }
 }
 
 pub struct Front {

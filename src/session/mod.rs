@@ -21,7 +21,6 @@ mod state;
 
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::task::Poll;
 
 use tokio::net::TcpStream;
@@ -61,7 +60,7 @@ impl Session {
     /// Serves one client until it leaves or must be let go.
     pub async fn serve(front: Rc<Front>, stream: TcpStream, lane: LaneId) {
         let state = State::new(stream, lane, front.limits.max_bulk_bytes);
-        let id = front.shared.next_id.fetch_add(1, Relaxed) + 1;
+        let id = front.shared.next_id();
         let session = Rc::new(Self { id, front, state: RefCell::new(state) });
         session.front.enter(&session);
         loop {
@@ -85,6 +84,10 @@ impl Session {
         s.dead = true;
         s.timer = None;
         self.unhold(&mut s, false);
+        if s.in_flight > 0 {
+            // Connections still hold this session for the replies to come; its client need not wait for them.
+            let _ = socket2::SockRef::from(&s.stream).shutdown(std::net::Shutdown::Both);
+        }
         if let Some(conn) = s.conn.take().filter(|_| s.backlogged) {
             conn.resume();
         }

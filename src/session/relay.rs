@@ -169,7 +169,8 @@ impl Relay {
             if self.pin.is_free() && self.out.is_empty() && !self.streaming && s.out_len() == 0 && self.settled(s) {
                 return Poll::Ready(End::Free);
             }
-            if !self.eof && self.out.len() - self.at < FULL && (self.streaming || s.input.len() < FULL) {
+            let room = self.streaming || s.input.len() <= session.front.limits.large_bytes.max(FULL);
+            if !self.eof && self.out.len() - self.at < FULL && room {
                 match self.poll_client(session, s, cx) {
                     Poll::Ready(Err(_)) => return Poll::Ready(End::Close),
                     Poll::Ready(Ok(())) => moved = true,

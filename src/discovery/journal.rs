@@ -1,0 +1,138 @@
+//! What the operator reads: one line for each thing that changed, with the node, the set, the cause, and what to do where
+//! somebody must act. Never one per check.
+
+use tracing::{error, info, warn};
+
+use super::council::Complaint;
+use super::detector::{Hold, Verdict};
+use super::member::{Health, Member};
+use super::picture::{Picture, Portrait};
+use super::world::{Succession, World};
+use crate::metrics::Cause;
+use crate::topology::{NodeState, Relation};
+use crate::upstream::control::Error;
+
+/// Logs every node that came, left or changed its state between two pictures.
+pub fn nodes(world: &World, before: &Picture, now: &Picture) {
+    for node in &now.nodes {
+        match before.portrait(node.id).filter(|old| old.address == node.address) {
+            Some(old) if old.state == node.state => {}
+            old => flip(world, old.map(|o| o.state), node),
+        }
+    }
+    for old in &before.nodes {
+        if now.portrait(old.id).is_none_or(|node| node.address != old.address) {
+            info!(set = %world.set.name, node = %old.address, "node left: nobody lists it any more");
+        }
+    }
+}
+
+fn flip(world: &World, before: Option<NodeState>, node: &Portrait) {
+    let (set, address, state) = (&world.set.name, &node.address, node.state.label());
+    let was = before.map_or("new", NodeState::label);
+    let member = world.member(node.id);
+    let cause = member.map(cause).unwrap_or_default();
+    match node.state {
+        NodeState::Rejected => error!(
+            %set, node = %address, was, state, %cause,
+            "node refuses redweir: check the address, and the node login (it needs ROLE, INFO and COMMAND)"
+        ),
+        NodeState::Down | NodeState::Fenced | NodeState::Lagging => {
+            warn!(%set, node = %address, was, state, %cause, "node state changed");
+        }
+        NodeState::Unknown => info!(%set, node = %address, "node found"),
+        _ => info!(%set, node = %address, was, state, %cause, "node state changed"),
+    }
+}
+
+fn cause(member: &Member) -> String {
+    match &member.health {
+        Health::Down(e) | Health::Rejected(e) => e.to_string(),
+        Health::Suspect(_) => "connection lost".into(),
+        _ if member.superseded && member.says_master() => "superseded, still says master".into(),
+        _ if member.says_master() => "says master".into(),
+        _ => String::new(),
+    }
+}
+
+/// Logs that the master was found, or another took over.
+pub fn succession(world: &World, what: &Succession, cause: Cause) {
+    let (set, to, term) = (&world.set.name, &what.to, world.term);
+    let cause = cause.label();
+    let Some(from) = &what.from else {
+        info!(%set, master = %to, term, cause, "master verified");
+        return;
+    };
+    match (what.relation, what.lost_bytes) {
+        (_, Some(0)) => info!(%set, %from, %to, term, cause, "new master, nothing lost"),
+        (Some(Relation::Descends { .. }), Some(bytes)) => warn!(
+            %set, %from, %to, term, cause, bytes,
+            "new master without the last bytes of the old one's stream: acknowledged writes in them are lost"
+        ),
+        _ => warn!(
+            %set, %from, %to, term, cause,
+            "new master with an unrelated data set: how much was lost is not known; check that it holds your data"
+        ),
+    }
+}
+
+/// Logs that the detector's verdict changed.
+pub fn verdict(world: &World, verdict: Verdict) {
+    let set = &world.set.name;
+    match verdict {
+        Verdict::Keep => info!(%set, "writes open"),
+        Verdict::KeepDespite(node) => {
+            let other = world.member(node).map_or("?", |m| &m.address);
+            warn!(
+                %set, %other,
+                "two masters: the old one stays; make the other a replica (REPLICAOF), or stop the one that must not write"
+            );
+        }
+        Verdict::Hold(why) => hold(set, why),
+        Verdict::Switch { .. } => {}
+    }
+}
+
+fn hold(set: &str, why: Hold) {
+    match why {
+        Hold::Starting => info!(set, "writes held: looking for the master"),
+        Hold::Suspect => warn!(set, "writes held: the master's connection ended"),
+        Hold::Failover => warn!(set, "writes held: Sentinel fails over"),
+        Hold::Conflict => {
+            warn!(set, "writes held: another node says master or was named so; waiting for what resolves it")
+        }
+        Hold::Loading => warn!(set, "writes held: the master is loading its data set"),
+        Hold::Demoted => warn!(set, "writes held: the master became a replica of a node that does not say master"),
+        Hold::Lost => warn!(set, "writes held: the master is gone and no replica was promoted yet"),
+        Hold::NoMaster => {
+            error!(set, "writes held: no known node says master; promote one (REPLICAOF NO ONE) or check the addresses")
+        }
+        Hold::Ambiguous => error!(
+            set,
+            "writes held: several masters and nothing shows which one is right; make the wrong ones replicas (REPLICAOF)"
+        ),
+    }
+}
+
+/// Logs what is wrong with a Sentinel.
+pub fn complaint(set: &str, master_name: &str, sentinel: &str, what: &Complaint) {
+    match what {
+        Complaint::Away(Error::Auth(text)) => {
+            error!(set, sentinel, "Sentinel refuses the login ({text}): check the Sentinel login in the configuration");
+        }
+        Complaint::Away(e) => warn!(set, sentinel, "Sentinel is away: {e}"),
+        Complaint::UnknownMaster(watched) => error!(
+            set,
+            sentinel,
+            "Sentinel knows no master named '{master_name}': set the master name to one it watches ({}), or add it there with SENTINEL MONITOR",
+            if watched.is_empty() { "none".into() } else { watched.join(", ") }
+        ),
+        Complaint::NoQuorum(text) => {
+            warn!(
+                set,
+                sentinel,
+                "Sentinel could not fail over now: {text}; check that enough Sentinels run and reach each other"
+            );
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! The world as the workers get to see it: a value that can be compared, so that only changes are published.
+
+use std::sync::Arc;
+
+use super::member::{Health, Member};
+use super::rotation::Place;
+use super::world::World;
+use crate::command::Names;
+use crate::topology::{Lineage, Node, NodeId, NodeState, Reader, Shard, Topology, Writes};
+
+/// A node without its live figures.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Portrait {
+    pub id: NodeId,
+    pub address: Arc<str>,
+    pub dial: Arc<str>,
+    pub generation: u64,
+    pub state: NodeState,
+    run_id: String,
+    version: String,
+}
+
+/// Everything immutable in a [`Topology`].
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Picture {
+    term: u64,
+    lineage: Lineage,
+    open: Option<NodeId>,
+    readers: Vec<Reader>,
+    lagging: usize,
+    pub nodes: Vec<Portrait>,
+    /// Counts the command tables learnt; the table itself is too long to compare each time.
+    names: u64,
+}
+
+impl Picture {
+    /// `open`: whether the reigning node may be written to.
+    pub fn of(world: &World, open: bool, names: u64) -> Self {
+        let reign = world.reign.as_ref();
+        let reader = |m: &Member| {
+            (m.rotation.place == Place::Reader && m.weight > 0).then(|| Reader {
+                node: m.id,
+                weight: m.weight,
+                zone: m.zone.clone(),
+            })
+        };
+        let mut nodes: Vec<Portrait> = world.members.iter().map(|m| portrait(m, world, open)).collect();
+        nodes.sort_by_key(|n| n.id);
+        let mut readers: Vec<Reader> = world.members.iter().filter_map(reader).collect();
+        readers.sort_by_key(|r| r.node);
+        Self {
+            term: world.term,
+            lineage: reign.map(|r| r.lineage.clone()).unwrap_or_default(),
+            open: reign.map(|r| r.node).filter(|_| open),
+            readers,
+            lagging: world.members.iter().filter(|m| m.rotation.place == Place::Lagging).count(),
+            nodes,
+            names,
+        }
+    }
+
+    pub fn portrait(&self, id: NodeId) -> Option<&Portrait> {
+        self.nodes.iter().find(|n| n.id == id)
+    }
+
+    /// The publishable form; `world` lends the live figures.
+    pub fn topology(&self, world: &World, names: &Arc<Names>) -> Topology {
+        let text = |s: &str| (!s.is_empty()).then(|| Arc::from(s));
+        let node = |p: &Portrait| {
+            let live = world.member(p.id).map(|m| Arc::clone(&m.live)).unwrap_or_default();
+            Arc::new(Node {
+                id: p.id,
+                address: Arc::clone(&p.address),
+                dial: Arc::clone(&p.dial),
+                generation: p.generation,
+                state: p.state,
+                run_id: text(&p.run_id),
+                version: text(&p.version),
+                live,
+            })
+        };
+        let shard = Shard {
+            slots: 0..=16383,
+            term: self.term,
+            lineage: self.lineage.clone(),
+            writes: self.open.map_or(Writes::Held, Writes::Open),
+            readers: self.readers.clone(),
+            lagging: self.lagging,
+        };
+        // The publisher gives the epoch.
+        Topology {
+            epoch: 0,
+            shards: vec![shard],
+            nodes: self.nodes.iter().map(node).collect(),
+            names: Arc::clone(names),
+        }
+    }
+}
+
+fn portrait(member: &Member, world: &World, open: bool) -> Portrait {
+    let info = member.info.as_ref();
+    Portrait {
+        id: member.id,
+        address: Arc::clone(&member.address),
+        dial: Arc::clone(&member.dial),
+        generation: member.generation,
+        state: state(member, world.reign.as_ref().is_some_and(|r| r.node == member.id), open),
+        run_id: info.map(|i| i.run_id.clone()).unwrap_or_default(),
+        version: info.map(|i| i.version.clone()).unwrap_or_default(),
+    }
+}
+
+fn state(member: &Member, reigns: bool, open: bool) -> NodeState {
+    match &member.health {
+        Health::Unknown => return NodeState::Unknown,
+        Health::Down(_) => return NodeState::Down,
+        Health::Rejected(_) => return NodeState::Rejected,
+        Health::Up | Health::Suspect(_) => {}
+    }
+    match (member.says_master(), member.rotation.place) {
+        _ if member.loading => NodeState::Loading,
+        _ if member.role.is_none() => NodeState::Unknown,
+        (true, _) if reigns && open => NodeState::Master,
+        (true, _) => NodeState::Fenced,
+        (false, Place::Reader) => NodeState::Replica,
+        (false, Place::Lagging) => NodeState::Lagging,
+        (false, Place::Out) => NodeState::Unlinked,
+    }
+}

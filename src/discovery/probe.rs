@@ -1,0 +1,239 @@
+//! Asks one node who it is, again and again: ROLE at the keeper's pace, INFO whenever the answer may mean something new.
+//!
+//! Reports what it sees and decides nothing. Invariant: a report with a changed standing carries INFO of the same
+//! connection, taken after the ROLE, so the keeper never has to trust a bare word.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::names;
+use super::seen::{Info, Observation, Role, Seen};
+use crate::config::Login;
+use crate::topology::NodeId;
+use crate::upstream::control::{Client, Error, Reply};
+
+/// INFO at least this often.
+const INFO_EVERY: Duration = Duration::from_secs(1);
+/// First and longest pause between attempts to connect.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(500));
+/// COMMAND of a big server takes its time; it must not look like a hang.
+const COMMAND_LIMIT: Duration = Duration::from_secs(5);
+
+/// What the keeper wants of a probe. The latest wins; an increased number is a question to be answered at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Pace {
+    pub every: Duration,
+    /// Ask ROLE and INFO now.
+    pub question: u64,
+    /// Compare COMMAND COUNT with `commands_known` now, and fetch COMMAND when it differs.
+    pub commands: u64,
+    pub commands_known: i64,
+}
+
+/// What a probe needs to know.
+#[derive(Debug, Clone)]
+pub struct Target {
+    pub node: NodeId,
+    pub probe: u64,
+    pub dial: Arc<str>,
+    pub login: Option<Login>,
+    pub connect_timeout: Duration,
+    pub down_after: Duration,
+}
+
+/// Runs until `stop`, or until nobody listens.
+pub async fn run(
+    target: Target,
+    pace: watch::Receiver<Pace>,
+    reports: mpsc::Sender<Observation>,
+    stop: CancellationToken,
+) {
+    let mut probe = Probe { target, pace, reports, last: None };
+    tokio::select! {
+        _ = stop.cancelled() => {}
+        _ = probe.work() => {}
+    }
+}
+
+struct Probe {
+    target: Target,
+    pace: watch::Receiver<Pace>,
+    reports: mpsc::Sender<Observation>,
+    /// The last ROLE of this connection.
+    last: Option<Role>,
+}
+
+/// Nobody listens any more.
+struct Over;
+
+impl Probe {
+    async fn work(&mut self) -> Result<(), Over> {
+        let mut pause = BACKOFF.0;
+        loop {
+            let limit = self.target.connect_timeout.min(self.target.down_after);
+            let asked = Instant::now();
+            let question = self.pace.borrow().question;
+            let lost = match Client::connect(&self.target.dial, self.target.login.as_ref(), limit).await {
+                Ok(mut client) => {
+                    client.set_limit(self.target.down_after);
+                    self.last = None;
+                    let since = Instant::now();
+                    let lost = self.converse(&mut client).await?;
+                    if since.elapsed() > BACKOFF.1 {
+                        // It worked until now: a mere lost connection is told from a lost node by trying again at once.
+                        pause = Duration::ZERO;
+                    }
+                    lost
+                }
+                Err(e) => e,
+            };
+            self.report(asked, question, Seen::Lost(lost)).await?;
+            self.rest(pause, question).await?;
+            pause = (pause * 2).clamp(BACKOFF.0, BACKOFF.1);
+        }
+    }
+
+    /// Waits `pause`, or until the keeper asks something new.
+    async fn rest(&mut self, pause: Duration, answered: u64) -> Result<(), Over> {
+        let pace = &mut self.pace;
+        let asked = async { pace.wait_for(|p| p.question != answered).await.map(drop) };
+        match timeout(pause, asked).await {
+            Ok(Err(_)) => Err(Over),
+            // Even an impatient keeper does not turn a dead node into a busy loop.
+            Ok(Ok(())) => {
+                sleep(BACKOFF.0).await;
+                Ok(())
+            }
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Asks until the connection is of no use; returns why.
+    async fn converse(&mut self, client: &mut Client) -> Result<Error, Over> {
+        let mut question = self.pace.borrow_and_update().question;
+        let mut commands = 0;
+        if let Err(e) = self.examine(client, question).await? {
+            return Ok(e);
+        }
+        let mut examined = Instant::now();
+        loop {
+            let pace = *self.pace.borrow_and_update();
+            if pace.commands > commands {
+                commands = pace.commands;
+                if let Err(e) = self.learn_commands(client, pace).await? {
+                    return Ok(e);
+                }
+            }
+            tokio::select! {
+                e = client.closed() => return Ok(e),
+                _ = sleep(pace.every) => {}
+                changed = self.pace.changed() => changed.map_err(|_| Over)?,
+            }
+            let now = *self.pace.borrow_and_update();
+            let asked = if now.question != question || examined.elapsed() >= INFO_EVERY {
+                question = now.question;
+                examined = Instant::now();
+                self.examine(client, question).await?
+            } else {
+                self.glance(client, question).await?
+            };
+            if let Err(e) = asked {
+                return Ok(e);
+            }
+        }
+    }
+
+    /// ROLE alone; INFO as well when it is not what it was.
+    async fn glance(&mut self, client: &mut Client, question: u64) -> Result<Result<(), Error>, Over> {
+        let asked = Instant::now();
+        let role = match client.call(&[b"ROLE"]).await {
+            Ok(reply) => match Role::parse(&reply) {
+                Some(role) => role,
+                None => return Ok(Err(Error::Protocol("ROLE is not a data node's"))),
+            },
+            Err(e) => return self.not_now(asked, question, e).await,
+        };
+        if !self.last.as_ref().is_some_and(|before| role.same_standing(before)) {
+            return self.examine(client, question).await;
+        }
+        self.last = Some(role.clone());
+        self.report(asked, question, Seen::Role { role, info: None }).await?;
+        Ok(Ok(()))
+    }
+
+    /// ROLE and INFO in one flush, again while they disagree (the role changed in between).
+    async fn examine(&mut self, client: &mut Client, question: u64) -> Result<Result<(), Error>, Over> {
+        const FLUSH: [&[&[u8]]; 4] =
+            [&[b"ROLE"], &[b"INFO", b"replication"], &[b"INFO", b"server"], &[b"INFO", b"persistence"]];
+        for _ in 0..3 {
+            let asked = Instant::now();
+            let replies = match client.call_all(&FLUSH).await {
+                Ok(replies) => replies,
+                Err(e) => return Ok(Err(e)),
+            };
+            if let Some(Reply::Failed(e)) = replies.iter().find(|r| matches!(r, Reply::Failed(_))) {
+                return self.not_now(asked, question, e.clone()).await;
+            }
+            let role = replies.first().and_then(Role::parse);
+            let texts: Vec<&str> = replies.iter().skip(1).filter_map(Reply::text).collect();
+            let (Some(role), Some(info)) = (role, Info::parse(&texts)) else {
+                return Ok(Err(Error::Protocol("ROLE or INFO is not a data node's")));
+            };
+            if info.says_master != matches!(role, Role::Master { .. }) {
+                continue;
+            }
+            self.last = Some(role.clone());
+            self.report(asked, question, Seen::Role { role, info: Some(Box::new(info)) }).await?;
+            return Ok(Ok(()));
+        }
+        Ok(Err(Error::Protocol("ROLE and INFO keep contradicting each other")))
+    }
+
+    /// An error reply: the node lives, unless it is the login that it refuses.
+    async fn not_now(&mut self, asked: Instant, question: u64, e: Error) -> Result<Result<(), Error>, Over> {
+        let loading = match &e {
+            Error::Loading => true,
+            Error::Server(text) if text.starts_with("BUSY") => false,
+            _ => return Ok(Err(e)),
+        };
+        self.last = None;
+        self.report(asked, question, Seen::Busy { loading }).await?;
+        Ok(Ok(()))
+    }
+
+    async fn learn_commands(&mut self, client: &mut Client, pace: Pace) -> Result<Result<(), Error>, Over> {
+        let asked = Instant::now();
+        client.set_limit(COMMAND_LIMIT);
+        let learnt = fetch_commands(client, pace.commands_known).await;
+        client.set_limit(self.target.down_after);
+        match learnt {
+            Ok(Some((count, entries))) => {
+                self.report(asked, pace.question, Seen::Commands { count, entries }).await?;
+                Ok(Ok(()))
+            }
+            // A login that may not run COMMAND can do without: unknown names go to the master.
+            Ok(None) => Ok(Ok(())),
+            Err(e) if e.leaves_connection() => Ok(Ok(())),
+            Err(e) => Ok(Err(e)),
+        }
+    }
+
+    async fn report(&self, asked: Instant, question: u64, seen: Seen) -> Result<(), Over> {
+        let Target { node, probe, .. } = self.target;
+        self.reports.send(Observation { node, probe, asked, question, seen }).await.map_err(|_| Over)
+    }
+}
+
+/// The master's commands, `None` when there are as many as known already.
+async fn fetch_commands(client: &mut Client, known: i64) -> Result<Option<(i64, Vec<names::Entry>)>, Error> {
+    let count = client.call(&[b"COMMAND", b"COUNT"]).await?.integer().unwrap_or(-1);
+    if count == known {
+        return Ok(None);
+    }
+    let reply = client.call(&[b"COMMAND"]).await?;
+    Ok(Some((count, names::entries(&reply))))
+}

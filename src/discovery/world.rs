@@ -1,0 +1,405 @@
+//! All that is known of one replication set: its members, its accepted master, and the offsets that master told.
+//!
+//! State and its transitions, no I/O and no clock of its own. Invariant: at most one member per process (two names of one
+//! run_id are one member), and a slot is reused only after its member left.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::detector::{Reign, Sight};
+use super::lag::{Lag, Samples};
+use super::member::{Health, Member};
+use super::rotation::{Facts, Limits, Place, Rotation};
+use super::seen::{Info, Link, Observation, Role, Seen};
+use crate::config::{SetConfig, Source};
+use crate::metrics::MAX_NODES;
+use crate::topology::{Lineage, NodeId, Relation, relation};
+
+/// A node that nobody lists any more leaves after this.
+pub const FORGET_AFTER: Duration = Duration::from_secs(60);
+/// Superseded replication ids remembered: one per switch.
+const PAST: usize = 64;
+
+/// What followed from an observation.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// Nodes it names that are not known.
+    pub named: Vec<String>,
+    /// Members that left because they are another name of a process already known.
+    pub doubles: Vec<NodeId>,
+    /// The standing of a node changed: everybody should be asked at a fast pace.
+    pub alarming: bool,
+}
+
+/// What a switch did, for the log.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Succession {
+    pub from: Option<Arc<str>>,
+    pub to: Arc<str>,
+    pub relation: Option<Relation>,
+    /// Stream bytes of the old line, as last seen, that the new one does not have. `None`: not known.
+    pub lost_bytes: Option<u64>,
+}
+
+#[derive(Debug)]
+pub struct World {
+    pub set: Arc<SetConfig>,
+    pub members: Vec<Member>,
+    pub reign: Option<Reign>,
+    pub term: u64,
+    pub samples: Samples,
+    /// Second names of members.
+    aliases: HashMap<String, NodeId>,
+    /// Replication ids of masters that were succeeded.
+    past: VecDeque<String>,
+    probes: u64,
+    generations: u64,
+    full: bool,
+}
+
+impl World {
+    pub fn new(set: Arc<SetConfig>) -> Self {
+        Self {
+            set,
+            members: Vec::new(),
+            reign: None,
+            term: 0,
+            samples: Samples::default(),
+            aliases: HashMap::new(),
+            past: VecDeque::new(),
+            probes: 0,
+            generations: 0,
+            full: false,
+        }
+    }
+
+    pub fn member(&self, id: NodeId) -> Option<&Member> {
+        self.members.iter().find(|m| m.id == id)
+    }
+
+    pub fn member_mut(&mut self, id: NodeId) -> Option<&mut Member> {
+        self.members.iter_mut().find(|m| m.id == id)
+    }
+
+    /// The member of that name; an announced name, a dialled one, or a second one.
+    pub fn resolve(&self, address: &str) -> Option<NodeId> {
+        let named = |m: &&Member| *m.address == *address;
+        let dialled = |m: &&Member| *m.dial == *address;
+        let member = self.members.iter().find(named).or_else(|| self.members.iter().find(dialled));
+        member.map(|m| m.id).or_else(|| self.aliases.get(address).copied())
+    }
+
+    /// Notes that `address` is listed; adds it when it is new. The id of a new member.
+    pub fn list(&mut self, address: &str, configured: bool, now: Instant) -> Option<NodeId> {
+        if let Some(id) = self.resolve(address) {
+            let member = self.member_mut(id)?;
+            member.listed_at = now;
+            return None;
+        }
+        let free = |id: &NodeId| self.members.iter().all(|m| m.id != *id);
+        let Some(id) = (0..MAX_NODES as NodeId).find(free) else {
+            if !std::mem::replace(&mut self.full, true) {
+                tracing::warn!(
+                    set = %self.set.name, node = %address,
+                    "more than {MAX_NODES} nodes in one set: further ones are ignored until others leave"
+                );
+            }
+            return None;
+        };
+        self.full = false;
+        self.probes += 1;
+        self.generations += 1;
+        let member = self.newcomer(id, address, configured, now);
+        self.members.push(member);
+        Some(id)
+    }
+
+    fn newcomer(&self, id: NodeId, address: &str, configured: bool, now: Instant) -> Member {
+        let dial = self.set.address_map.iter().find(|(announced, _)| announced == address).map(|(_, to)| to.as_str());
+        let dial = dial.unwrap_or(address);
+        let said = self.set.nodes.iter().find(|n| n.address == address || n.address == dial);
+        Member {
+            id,
+            address: address.into(),
+            dial: dial.into(),
+            probe: self.probes,
+            configured,
+            weight: said.map_or(1, |n| n.weight),
+            zone: said.and_then(|n| n.zone.as_deref()).map(Into::into),
+            listed_at: now,
+            generation: self.generations,
+            live: Arc::default(),
+            health: Health::Unknown,
+            answered_at: None,
+            examined_at: None,
+            loading: false,
+            role: None,
+            info: None,
+            superseded: false,
+            applied: -1,
+            rotation: Rotation::default(),
+        }
+    }
+
+    /// Lists what the operator named (again, in case it had been another name of a process that is gone).
+    pub fn list_configured(&mut self, now: Instant) -> Vec<NodeId> {
+        let Source::Nodes(nodes) = &Arc::clone(&self.set).source else { return Vec::new() };
+        nodes.iter().filter_map(|address| self.list(address, true, now)).collect()
+    }
+
+    /// Takes in one report.
+    pub fn observe(&mut self, seen: Observation, now: Instant) -> Outcome {
+        let down_after = self.set.down_after;
+        let Some(member) = self.members.iter_mut().find(|m| m.id == seen.node && m.probe == seen.probe) else {
+            return Outcome::default();
+        };
+        let mut outcome = Outcome::default();
+        let was = member.health.clone();
+        match seen.seen {
+            Seen::Lost(e) => {
+                member.lost(e, now, down_after);
+                outcome.alarming = member.health != was && was == Health::Up;
+                if !member.is_up() && was != member.health {
+                    let id = member.id;
+                    self.aliases.retain(|_, of| *of != id);
+                }
+                return outcome;
+            }
+            Seen::Busy { loading } => {
+                member.answered(now);
+                member.loading |= loading;
+            }
+            Seen::Commands { .. } => {}
+            Seen::Role { role, info } => {
+                member.answered(now);
+                outcome.alarming = match &member.role {
+                    Some(before) => !role.same_standing(before),
+                    None => matches!(role, Role::Master { .. }),
+                };
+                self.heard_role(seen.node, seen.asked, role, info.map(|i| *i), &mut outcome);
+            }
+        }
+        outcome
+    }
+
+    fn heard_role(&mut self, id: NodeId, asked: Instant, role: Role, info: Option<Info>, outcome: &mut Outcome) {
+        let reign = self.reign.as_ref().map(|r| (r.node, r.lineage.id.clone()));
+        let mut named = Vec::new();
+        match &role {
+            Role::Master { replicas, .. } if reign.as_ref().is_some_and(|(node, _)| *node == id) => {
+                named.extend(replicas.iter().cloned());
+            }
+            Role::Replica { of, link, .. } if *link == Link::Connected || reign.is_none() => named.push(of.clone()),
+            _ => {}
+        }
+        if let Some(info) = &info {
+            outcome.doubles = self.merge_doubles(id, &info.run_id);
+        }
+        let generation = self.next_generation();
+        // Gone when it is itself the double.
+        let Some(member) = self.member_mut(id) else { return };
+        if role.offset() >= 0 {
+            member.applied = role.offset();
+        }
+        if let Some(info) = info {
+            if member.info.as_ref().is_some_and(|before| before.run_id != info.run_id) {
+                member.generation = generation;
+                member.rotation = Rotation::default();
+            }
+            member.loading = info.loading;
+            member.examined_at = Some(asked);
+            member.info = Some(info);
+        }
+        let follows_line = matches!(role, Role::Replica { link: Link::Connected, .. })
+            && member.info.as_ref().is_some_and(|i| reign.as_ref().is_some_and(|(_, line)| i.lineage.id == *line));
+        if follows_line {
+            member.superseded = false;
+        }
+        let offset = matches!(role, Role::Master { .. }).then_some(role.offset());
+        member.role = Some(role);
+        if let (Some(offset), Some((node, _))) = (offset, reign)
+            && node == id
+        {
+            self.samples.push(asked, offset);
+        }
+        outcome.named = named.into_iter().filter(|address| self.relist(address, asked)).collect();
+    }
+
+    /// Refreshes a listing; true when nobody of that name is known.
+    fn relist(&mut self, address: &str, now: Instant) -> bool {
+        match self.resolve(address).and_then(|id| self.member_mut(id)) {
+            Some(member) => {
+                member.listed_at = now;
+                false
+            }
+            None => true,
+        }
+    }
+
+    /// Generations are never given twice, so one of a slot's earlier owner is never taken for its own.
+    fn next_generation(&mut self) -> u64 {
+        self.generations += 1;
+        self.generations
+    }
+
+    /// Leaves one member of the process that `id` turned out to be; the others become names of it. Who had to leave.
+    fn merge_doubles(&mut self, id: NodeId, run_id: &str) -> Vec<NodeId> {
+        if run_id.is_empty() {
+            return Vec::new();
+        }
+        let same = |m: &&Member| m.id == id || (m.is_up() && m.run_id() == run_id);
+        let reigns = |m: &Member| self.reign.as_ref().is_some_and(|r| r.node == m.id);
+        let stays = self.members.iter().filter(same).min_by_key(|m| (!reigns(m), !m.configured, m.probe)).map(|m| m.id);
+        let Some(stays) = stays else { return Vec::new() };
+        let doubles: Vec<NodeId> = self.members.iter().filter(same).map(|m| m.id).filter(|m| *m != stays).collect();
+        for double in &doubles {
+            if let Some(at) = self.members.iter().position(|m| m.id == *double) {
+                let left = self.members.remove(at);
+                self.aliases.retain(|_, of| of != double);
+                self.aliases.insert(left.address.to_string(), stays);
+            }
+        }
+        doubles
+    }
+
+    /// Lets time pass, and removes who left for good; their ids.
+    pub fn age(&mut self, now: Instant) -> Vec<NodeId> {
+        let down_after = self.set.down_after;
+        for member in &mut self.members {
+            member.age(now, down_after);
+        }
+        let reign = self.reign.as_ref();
+        let line = reign.map(|r| r.lineage.id.as_str());
+        let leaves = |m: &Member| {
+            let in_line = m.is_up() && m.info.as_ref().is_some_and(|i| Some(i.lineage.id.as_str()) == line);
+            let unlisted = now.saturating_duration_since(m.listed_at) >= FORGET_AFTER;
+            unlisted && !in_line && !m.configured && reign.is_none_or(|r| r.node != m.id)
+        };
+        let gone: Vec<NodeId> = self.members.iter().filter(|m| leaves(m)).map(|m| m.id).collect();
+        self.members.retain(|m| !gone.contains(&m.id));
+        self.aliases.retain(|_, of| !gone.contains(of));
+        gone
+    }
+
+    pub fn sights(&self, now: Instant) -> Vec<Sight> {
+        let follows = |m: &Member| match &m.role {
+            Some(Role::Replica { of, .. }) => self.resolve(of),
+            _ => None,
+        };
+        let stale = |m: &Member| m.info.as_ref().is_some_and(|i| self.past.contains(&i.lineage.id));
+        self.members.iter().map(|m| m.sight(now, follows(m), stale(m))).collect()
+    }
+
+    /// Makes `to` the master. Nothing happens when it is not known well enough.
+    pub fn enthrone(&mut self, to: NodeId, config_epoch: u64, confirmed: bool, now: Instant) -> Option<Succession> {
+        let member = self.member(to)?;
+        let info = member.info.clone()?;
+        let (address, newest) = (Arc::clone(&member.address), member.applied);
+        let old = self.reign.take();
+        let last_told = self.samples.newest();
+        let related = old.as_ref().map(|old| relation(&old.lineage, &info.lineage));
+        let lost_bytes = match (related, last_told) {
+            (Some(Relation::Descends { common }), Some(told)) => {
+                Some(told.saturating_sub(common).max(0).unsigned_abs())
+            }
+            (Some(Relation::Same), _) => Some(0),
+            _ => None,
+        };
+        let from = old.as_ref().and_then(|old| self.member(old.node)).map(|m| Arc::clone(&m.address));
+        if let Some(old) = &old {
+            self.succeed(old, to, &info.lineage);
+        }
+        self.past.retain(|id| *id != info.lineage.id);
+        let generation = self.next_generation();
+        if let Some(member) = self.member_mut(to) {
+            member.superseded = false;
+            if old.is_none_or(|o| o.node != to) {
+                member.generation = generation;
+            }
+            member.rotation = Rotation::default();
+        }
+        self.samples.clear();
+        self.samples.push(now, newest);
+        self.term += 1;
+        self.reign = Some(Reign { node: to, run_id: info.run_id, lineage: info.lineage, config_epoch, confirmed });
+        Some(Succession { from, to: address, relation: related, lost_bytes })
+    }
+
+    fn succeed(&mut self, old: &Reign, to: NodeId, line: &Lineage) {
+        if old.lineage.id != line.id {
+            self.past.push_back(old.lineage.id.clone());
+            if self.past.len() > PAST {
+                self.past.pop_front();
+            }
+        }
+        let generation = self.next_generation();
+        if old.node != to
+            && let Some(member) = self.member_mut(old.node)
+        {
+            member.superseded = true;
+            member.generation = generation;
+            member.rotation = Rotation::default();
+        }
+    }
+
+    fn limits(&self) -> Limits {
+        Limits { time: self.set.max_lag, bytes: self.set.max_lag_bytes }
+    }
+
+    /// Decides each replica's place and writes its live figures. Returns whether somebody's link makes the master look
+    /// doubtful.
+    pub fn rotate(&mut self, headless: bool, now: Instant) -> bool {
+        let limits = self.limits();
+        let newest = self.samples.newest();
+        let reign = self.reign.as_ref().map(|r| (r.node, r.lineage.id.clone()));
+        let mut doubt = false;
+        for member in &mut self.members {
+            if reign.as_ref().is_some_and(|(node, _)| *node == member.id) {
+                member.live.set(member.applied, 0, Duration::ZERO);
+                continue;
+            }
+            let same_line = match (&member.info, &reign) {
+                (Some(info), Some((_, line))) => info.lineage.id == *line,
+                _ => false,
+            };
+            let link = match &member.role {
+                Some(Role::Replica { link, .. }) => Some(*link),
+                _ => None,
+            };
+            let lag = self.samples.lag(now, member.applied).filter(|_| same_line);
+            let facts = Facts {
+                serves: matches!(member.health, Health::Up | Health::Suspect(_))
+                    && link.is_some()
+                    && !member.loading
+                    && !member.superseded,
+                link: link.unwrap_or(Link::Down),
+                same_line,
+                applied: member.applied,
+                newest,
+                lag,
+                headless,
+            };
+            let had_place = member.rotation.place != Place::Out;
+            member.rotation.decide(facts, limits, now);
+            if had_place && matches!(member.health, Health::Down(_)) {
+                // It hangs or is gone: what waits for it on its connections waits in vain.
+                self.generations += 1;
+                member.generation = self.generations;
+            }
+            doubt |= member.rotation.wonders();
+            // Out of the line nothing it has is known to be of use: it lacks everything.
+            let behind = || Lag { bytes: newest.unwrap_or(0).max(0).unsigned_abs(), time: self.samples.age(now) };
+            let shown = lag.unwrap_or_else(behind);
+            member.live.set(member.applied, shown.bytes, shown.time);
+        }
+        doubt
+    }
+}
+
+impl Member {
+    fn answered(&mut self, now: Instant) {
+        self.health = Health::Up;
+        self.answered_at = Some(now);
+    }
+}

@@ -1,0 +1,298 @@
+//! Real Redis servers and Sentinels on free loopback ports, in a directory that goes with them. Each process is killed by
+//! its own handle when the test drops it. Also `Watch`: discovery started on such a set, and ways to wait for what it publishes.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use redweir::config::{SetConfig, Source};
+use redweir::topology::{self, Node, NodeState, Shard, Topology, View, Writes};
+use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
+
+/// No wait in these tests is longer; none depends on being short.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+pub struct Server {
+    pub port: u16,
+    child: Child,
+    args: Vec<String>,
+    program: &'static str,
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+impl Server {
+    fn spawn(program: &'static str, port: u16, args: Vec<String>) -> Self {
+        let child = Command::new(program).args(&args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let server = Self { port, child, args, program };
+        server.wait_up();
+        server
+    }
+
+    fn wait_up(&self) {
+        let end = Instant::now() + PATIENCE;
+        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+            assert!(Instant::now() < end, "{} on {} does not listen", self.program, self.port);
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    pub fn redis(dir: &Path, of: Option<u16>) -> Self {
+        let port = free_port();
+        let work = dir.join(port.to_string());
+        std::fs::create_dir_all(&work).unwrap();
+        let mut args = vec![
+            format!("--port {port} --bind 127.0.0.1 --save  --appendonly no --repl-diskless-sync-delay 0"),
+            format!("--dir {}", work.display()),
+        ];
+        args.extend(of.map(|m| format!("--replicaof 127.0.0.1 {m}")));
+        let args = args.iter().flat_map(|a| a.split(' ').map(str::to_owned)).collect();
+        Self::spawn("redis-server", port, args)
+    }
+
+    pub fn sentinel(dir: &Path, master: u16, down_after_ms: u32) -> Self {
+        let port = free_port();
+        let file = dir.join(format!("sentinel-{port}.conf"));
+        let text = format!(
+            "port {port}\nbind 127.0.0.1\ndir {}\nsentinel monitor m 127.0.0.1 {master} 2\n\
+             sentinel down-after-milliseconds m {down_after_ms}\nsentinel failover-timeout m 10000\n",
+            dir.display()
+        );
+        std::fs::write(&file, text).unwrap();
+        Self::spawn("redis-sentinel", port, vec![file.display().to_string()])
+    }
+
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// One command by a connection of its own; the first line of the reply.
+    pub fn tell(&self, args: &[&str]) -> String {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut request = format!("*{}\r\n", args.len());
+        for a in args {
+            request += &format!("${}\r\n{a}\r\n", a.len());
+        }
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut reply = BufReader::new(stream);
+        let mut line = String::new();
+        reply.read_line(&mut line).unwrap();
+        // An array or a bulk: the line that says something is the last one that is no length.
+        while line.starts_with(['*', '$']) && line.trim() != "*0" && line.trim() != "$-1" {
+            line.clear();
+            reply.read_line(&mut line).unwrap();
+        }
+        line.trim().to_owned()
+    }
+
+    pub fn says_master(&self) -> bool {
+        self.tell(&["ROLE"]) == "master"
+    }
+
+    /// The kill -9.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    pub fn restart(&mut self) {
+        self.kill();
+        *self = Self::spawn(self.program, self.port, std::mem::take(&mut self.args));
+    }
+
+    pub fn signal(&self, signal: &str) {
+        let done = Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap();
+        assert!(done.success());
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// A master, its linked replicas, and Sentinels that know all of them.
+pub struct Set {
+    pub nodes: Vec<Server>,
+    pub sentinels: Vec<Server>,
+    pub dir: TempDir,
+}
+
+impl Set {
+    pub fn new(replicas: usize, sentinels: usize, down_after_ms: u32) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let master = Server::redis(dir.path(), None);
+        let port = master.port;
+        let mut nodes = vec![master];
+        nodes.extend((0..replicas).map(|_| Server::redis(dir.path(), Some(port))));
+        for replica in &nodes[1..] {
+            wait("replica links", || field(&replica.info(), "master_link_status") == "up");
+        }
+        let sentinels: Vec<_> = (0..sentinels).map(|_| Server::sentinel(dir.path(), port, down_after_ms)).collect();
+        let set = Self { nodes, sentinels, dir };
+        for sentinel in &set.sentinels {
+            let knows = |what: &str, n: usize| sentinel.master_field(what) == n.to_string();
+            wait("sentinels know all", || {
+                knows("num-slaves", replicas) && knows("num-other-sentinels", set.sentinels.len() - 1)
+            });
+        }
+        set
+    }
+
+    pub fn addresses(&self) -> Vec<String> {
+        self.nodes.iter().map(Server::address).collect()
+    }
+
+    pub fn node(&self, address: &str) -> &Server {
+        self.nodes.iter().find(|n| n.address() == address).unwrap()
+    }
+
+    pub fn by_nodes(&self) -> Source {
+        Source::Nodes(self.addresses())
+    }
+
+    pub fn by_sentinels(&self) -> Source {
+        Source::Sentinel {
+            sentinels: self.sentinels.iter().map(Server::address).collect(),
+            master_name: "m".into(),
+            login: None,
+        }
+    }
+}
+
+impl Server {
+    pub fn info(&self) -> String {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        stream.write_all(b"INFO replication\r\nQUIT\r\n").unwrap();
+        std::io::read_to_string(&mut stream).unwrap()
+    }
+
+    fn master_field(&self, name: &str) -> String {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(b"SENTINEL MASTER m\r\n").unwrap();
+        // A Sentinel knows no QUIT: the value is read when it comes, behind its name and its length.
+        let mut lines = BufReader::new(stream).lines().map_while(Result::ok).skip_while(|l| l != name).skip(2);
+        lines.next().unwrap_or_default()
+    }
+}
+
+pub fn field<'a>(info: &'a str, name: &str) -> &'a str {
+    info.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(':')).unwrap_or_default()
+}
+
+/// Waits for a condition outside of discovery.
+pub fn wait(what: &str, mut done: impl FnMut() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !done() {
+        assert!(Instant::now() < end, "not in time: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+pub fn config(source: Source) -> SetConfig {
+    SetConfig {
+        name: "m".into(),
+        source,
+        node_login: None,
+        address_map: Vec::new(),
+        poll: Duration::from_millis(100),
+        poll_fast: Duration::from_millis(5),
+        down_after: Duration::from_millis(1000),
+        connect_timeout: Duration::from_millis(1000),
+        max_lag: None,
+        max_lag_bytes: None,
+        nodes: Vec::new(),
+    }
+}
+
+/// Discovery at work.
+pub struct Watch {
+    pub view: Arc<View>,
+    stop: CancellationToken,
+    /// Every epoch published, in order: nothing in between is missed by a waiting test.
+    seen: tokio::sync::mpsc::UnboundedReceiver<Arc<Topology>>,
+    pub now: Arc<Topology>,
+}
+
+impl Watch {
+    pub fn start(config: SetConfig) -> Self {
+        let _ = tracing_subscriber::fmt()
+            .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+            .with_test_writer()
+            .try_init();
+        let (publisher, view, hints) = topology::channel();
+        let stop = CancellationToken::new();
+        let (tx, seen) = tokio::sync::mpsc::unbounded_channel();
+        let mut epochs = view.subscribe();
+        let watched = Arc::clone(&view);
+        tokio::spawn(async move {
+            while epochs.changed().await.is_ok() {
+                let _ = tx.send(watched.load());
+            }
+        });
+        let _ = redweir::discovery::start(config, publisher, hints, stop.clone());
+        let now = view.load();
+        Self { view, stop, seen, now }
+    }
+
+    /// The first topology from here on (the current one included) that fits.
+    pub async fn until(&mut self, what: &str, fits: impl Fn(&Topology) -> bool) -> Arc<Topology> {
+        let end = tokio::time::Instant::now() + PATIENCE;
+        while !fits(&self.now) {
+            self.now = match tokio::time::timeout_at(end, self.seen.recv()).await {
+                Ok(Some(next)) => next,
+                _ => panic!("not in time: {what}; last {:#?}", self.now),
+            };
+        }
+        Arc::clone(&self.now)
+    }
+
+    pub async fn until_open(&mut self, readers: usize) -> Arc<Topology> {
+        self.until(&format!("open with {readers} readers"), |t| {
+            master(t).is_some() && shard(t).readers.len() == readers
+        })
+        .await
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+pub fn shard(t: &Topology) -> &Shard {
+    &t.shards[0]
+}
+
+/// The address of the master writes are open to.
+pub fn master(t: &Topology) -> Option<String> {
+    match shard(t).writes {
+        Writes::Open(id) => t.node(id).map(|n| n.address.to_string()),
+        Writes::Held => None,
+    }
+}
+
+pub fn readers(t: &Topology) -> Vec<String> {
+    let mut all: Vec<_> =
+        shard(t).readers.iter().filter_map(|r| t.node(r.node).map(|n| n.address.to_string())).collect();
+    all.sort();
+    all
+}
+
+pub fn node<'a>(t: &'a Topology, address: &str) -> Option<&'a Arc<Node>> {
+    t.nodes.iter().find(|n| *n.address == *address)
+}
+
+pub fn state(t: &Topology, address: &str) -> Option<NodeState> {
+    node(t, address).map(|n| n.state)
+}
