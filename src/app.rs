@@ -13,11 +13,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admin::{self, AdminState};
 use crate::config::{Config, ListenerConfig};
+use crate::discovery;
 use crate::metrics::{Cells, Registry};
 use crate::server::{self, Bound, Plan, Worker};
 use crate::session::Shared;
 use crate::topology::{self, View};
-use crate::discovery;
 
 pub use check::check;
 

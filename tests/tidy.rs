@@ -67,8 +67,8 @@ struct Source<'a> {
 impl<'a> Source<'a> {
     fn new(name: &'a str, text: &'a str) -> Self {
         let (code, strings) = strip(text);
-        // A test module in a file of its own is a test altogether.
-        let tests = match name.ends_with("/tests.rs") || name == "tests.rs" {
+        // A test module in files of its own is a test altogether; `gates` sees to it that it is one.
+        let tests = match name.ends_with("/tests.rs") || name.contains("/tests/") {
             true => std::iter::once((1, text.lines().count() + 1)).collect(),
             false => test_modules(&code),
         };
@@ -81,6 +81,7 @@ impl<'a> Source<'a> {
 
     fn faults(&self, rooms: &[String]) -> Vec<String> {
         let mut faults = self.opening();
+        faults.extend(self.gates());
         faults.extend(self.size());
         faults.extend(self.functions());
         faults.extend(self.imports(rooms));
@@ -99,6 +100,16 @@ impl<'a> Source<'a> {
             true => vec![],
             false => vec![self.fault(1, "does not open with `//!`: what it is for, must not do, and keeps")],
         }
+    }
+
+    /// `mod tests;` is compiled for tests only.
+    fn gates(&self) -> Vec<String> {
+        let lines: Vec<&str> = self.code.lines().map(str::trim).collect();
+        let open = |i: &usize| {
+            let declared = lines[*i].strip_suffix("mod tests;").is_some_and(|before| !before.ends_with(is_word));
+            declared && (*i == 0 || lines[i - 1] != "#[cfg(test)]")
+        };
+        (0..lines.len()).filter(open).map(|i| self.fault(i + 1, "`mod tests;` without `#[cfg(test)]`")).collect()
     }
 
     fn code_lines(&self) -> usize {
@@ -479,6 +490,13 @@ mod rules {
         fires("app.rs", "//! x\n#[cfg(test)]\nmod tests {\n}\nfn a() { b.unwrap(); }\n", 5, "unwrap");
         clean("app.rs", "//! x\nfn a() { b.unwrap_or(1); c.expect_err(); resume_panic!(); } // .unwrap()\n");
         clean("command/build.rs", "//! x\nfn main() { a.expect(\"a table\"); }\n");
+    }
+
+    #[test]
+    fn tests_in_files_of_their_own_are_gated() {
+        fires("app.rs", "//! x\nmod tests;\n", 2, "without `#[cfg(test)]`");
+        clean("app.rs", "//! x\n#[cfg(test)]\nmod tests;\nmod contests;\n");
+        clean("topology/tests/a.rs", "//! x\nfn a() { b.unwrap() }\n");
     }
 
     #[test]

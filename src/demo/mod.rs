@@ -18,13 +18,14 @@ mod watch;
 
 pub use failure::Failure;
 
-pub use crate::config::DemoArgs as Options;
+use crate::app::Fatal;
+use crate::config::DemoArgs;
 
 /// Runs the demo to its end: a signal, `q`, the duration, or the failover that was asked for.
 ///
 /// # Errors
 /// Something could not be started, redweir ended by itself, the failover did not happen within a minute, or an acknowledged
 /// write was lost or applied twice.
-pub fn run(options: Options) -> Result<(), Failure> {
-    show::run(&options)
+pub fn run(args: DemoArgs) -> Result<(), Fatal> {
+    show::run(&args).map_err(|failure| Fatal(failure.to_string()))
 }

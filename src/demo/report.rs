@@ -54,8 +54,8 @@ pub fn line(watch: &Watch, reads: &Tally, writes: &Tally) -> String {
             " | {} {} r {:.0}/s w {:.0}/s",
             node.address, node.state, node.reads_per_second, node.writes_per_second
         );
-        if node.state != "master" {
-            let _ = write!(text, " lag {} B {}", node.lag_bytes, milliseconds(node.lag));
+        if let Some(lag) = node.lag {
+            let _ = write!(text, " lag {} B {}", lag.bytes, milliseconds(lag.time));
         }
     }
     let _ = write!(text, " | {} | failed: {} reads, {} writes", writes_word(&watch.world), reads.failed, writes.failed);

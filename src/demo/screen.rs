@@ -128,9 +128,9 @@ fn node_row<'a>(node: &'a Seen, processes: &[(String, Option<u32>)], all_reads: 
         _ => Color::Red,
     };
     let share = if all_reads > 0.0 { (node.reads_per_second / all_reads * 16.0).round() as usize } else { 0 };
-    let (lag_bytes, lag) = match node.state.as_str() {
-        "master" => (String::new(), String::new()),
-        _ => (node.lag_bytes.to_string(), milliseconds(node.lag)),
+    let (lag_bytes, lag) = match node.lag {
+        Some(lag) => (lag.bytes.to_string(), milliseconds(lag.time)),
+        None => (String::new(), String::new()),
     };
     Row::new([
         Cell::from(node.address.as_str()),

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use super::Options;
+use crate::config::DemoArgs;
+
 use super::failure::Failure;
 use super::load::Load;
 use super::proxy::Proxy;
@@ -17,7 +18,6 @@ use super::signals;
 use super::stage::{Plan, Stage};
 use super::watch::Watch;
 
-const PORT: u16 = 7379;
 /// How often redweir is asked and the screen drawn.
 const TICK: Duration = Duration::from_millis(250);
 /// A dead node is started again after this long, as a supervisor would.
@@ -48,7 +48,7 @@ struct Killed {
     replaced: Option<Instant>,
 }
 
-pub(super) fn run(options: &Options) -> Result<(), Failure> {
+pub(super) fn run(options: &DemoArgs) -> Result<(), Failure> {
     let asked_to_end = signals::listen()?;
     println!("Starting a master, three replicas and three Sentinels on 127.0.0.1 ...");
     let mut stage = Stage::start(Plan::default())?;
@@ -79,7 +79,7 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
 
 impl Show {
     /// Goes on until something ends it.
-    fn play(&mut self, options: &Options) -> Result<(), Failure> {
+    fn play(&mut self, options: &DemoArgs) -> Result<(), Failure> {
         loop {
             self.proxy.check()?;
             self.look();

@@ -19,10 +19,17 @@ pub struct Seen {
     pub address: String,
     pub state: String,
     pub in_rotation: bool,
-    pub lag_bytes: u64,
-    pub lag: Duration,
+    /// `None` for the master, and for a node that does not say.
+    pub lag: Option<Lag>,
     pub reads_per_second: f64,
     pub writes_per_second: f64,
+}
+
+/// How far a replica is behind.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Lag {
+    pub bytes: u64,
+    pub time: Duration,
 }
 
 /// The set, as redweir sees it.
@@ -143,20 +150,26 @@ fn parse_world(text: &str) -> Option<World> {
         address: word(node, "address"),
         state: word(node, "state"),
         in_rotation: node.get("in_rotation").and_then(Value::as_bool).unwrap_or_default(),
-        lag_bytes: node.get("lag_bytes").and_then(Value::as_u64).unwrap_or_default(),
-        lag: seconds(node.get("lag_seconds").and_then(Value::as_f64).unwrap_or_default()),
+        lag: lag(node),
         ..Seen::default()
     };
+    let mut nodes: Vec<Seen> = nodes.iter().map(node).collect();
+    nodes.sort_by(|a, b| a.address.cmp(&b.address));
     Some(World {
         master: shard.get("master").and_then(Value::as_str).map(str::to_owned),
         term: shard.get("term").and_then(Value::as_u64).unwrap_or_default(),
         writes_open: word(shard, "writes") == "open",
-        nodes: nodes.iter().map(node).collect(),
+        nodes,
     })
 }
 
-fn seconds(seconds: f64) -> Duration {
-    Duration::try_from_secs_f64(seconds).unwrap_or_default()
+fn lag(node: &Value) -> Option<Lag> {
+    if !matches!(node.get("state").and_then(Value::as_str), Some("replica" | "lagging" | "unlinked")) {
+        return None;
+    }
+    let bytes = node.get("lag_bytes").and_then(Value::as_u64)?;
+    let seconds = node.get("lag_seconds").and_then(Value::as_f64).unwrap_or_default();
+    Some(Lag { bytes, time: Duration::try_from_secs_f64(seconds).unwrap_or_default() })
 }
 
 /// The samples of the family that counts requests by node; it is known by its end, its full name is the metrics' own.
@@ -199,8 +212,8 @@ mod tests {
     fn the_world_is_read_from_topology() {
         let world = parse_world(TOPOLOGY).unwrap();
         assert_eq!((world.master.as_deref(), world.term, world.writes_open), (Some("a:1"), 2, true));
-        let replica = &world.nodes[1];
-        assert_eq!((replica.lag_bytes, replica.lag, replica.in_rotation), (30, Duration::from_millis(250), true));
+        let lag = Lag { bytes: 30, time: Duration::from_millis(250) };
+        assert_eq!((world.nodes[0].lag, world.nodes[1].lag, world.nodes[1].in_rotation), (None, Some(lag), true));
         assert_eq!(parse_world("{}"), None);
     }
 

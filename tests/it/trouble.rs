@@ -35,7 +35,7 @@ fn an_address_that_is_none_is_refused_at_once() {
     refuses(&["--listen", "nonsense", "--node", "127.0.0.1:6379"], &["nonsense"]);
     refuses(&["--node", "127.0.0.1:99999"], &["99999"]);
     refuses(&["--nodes", "127.0.0.1:6379"], &["--nodes"]);
-    refuses(&[], &["--"]);
+    refuses(&[], &["sentinel"]);
 }
 
 #[test]
