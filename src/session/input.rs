@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::dispatch::{Go, Run};
 use super::kind::Kind;
-use super::state::{Park, State};
+use super::state::{Park, Silence, State};
 use super::{Session, Turn, errors};
 use crate::metrics::Count;
 use crate::resp::{Scan, Violation, inline};
@@ -163,6 +163,14 @@ impl Session {
                         return (run.end + len, Stop::Turn(turn));
                     }
                     run.add(len, kind);
+                    if s.silence == Silence::Next {
+                        // Alone, so that only its reply is left out.
+                        if let Some(stopped) = self.go(s, buf, &run, now) {
+                            return stopped;
+                        }
+                        s.park = Park::Drain;
+                        return (run.end, Stop::Parked);
+                    }
                 }
                 Scan::Incomplete { needs } => {
                     if let Some(stopped) = self.go(s, buf, &run, now) {
@@ -244,8 +252,8 @@ impl Session {
     fn poll_unpark(&self, s: &mut State, cx: &mut Context<'_>) -> bool {
         match s.park {
             Park::Not => {}
-            Park::Drain if s.in_flight > 0 => return false,
-            Park::Drain => {}
+            Park::Drain if s.in_flight > 0 || !s.replay.is_empty() => return false,
+            Park::Drain => s.silence.end_next(),
             Park::Hold => {
                 let since = s.stuck_since.unwrap_or_else(Instant::now);
                 if since.elapsed() >= self.front.listener.hold {
