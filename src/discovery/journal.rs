@@ -22,7 +22,12 @@ pub fn nodes(world: &World, before: &Picture, now: &Picture) {
     }
     for old in &before.nodes {
         if now.portrait(old.id).is_none_or(|node| node.address != old.address) {
-            info!(set = %world.set.name, node = %old.address, "node left: nobody lists it any more");
+            match world.resolve(&old.address).and_then(|id| world.member(id)) {
+                Some(same) => {
+                    info!(set = %world.set.name, node = %old.address, is = %same.address, "another name of a node")
+                }
+                None => info!(set = %world.set.name, node = %old.address, "node left: nobody lists it any more"),
+            }
         }
     }
 }

@@ -247,13 +247,13 @@ impl Watch {
         let (tx, seen) = tokio::sync::mpsc::unbounded_channel();
         let mut epochs = view.subscribe();
         let watched = Arc::clone(&view);
+        let now = view.load();
         tokio::spawn(async move {
             while epochs.changed().await.is_ok() {
                 let _ = tx.send(watched.load());
             }
         });
         drop(redweir::discovery::start(config, publisher, hints, stop.clone()));
-        let now = view.load();
         Self { view, stop, seen, now }
     }
 
