@@ -69,14 +69,15 @@ pub fn succession(world: &World, what: &Succession, cause: Cause) {
         return;
     };
     match (what.relation, what.lost_bytes) {
+        _ if what.same_process => info!(%set, master = %to, term, cause, "the master began another line of offsets"),
         (_, Some(0)) => info!(%set, %from, %to, term, cause, "new master, nothing lost"),
         (Some(Relation::Descends { .. }), Some(bytes)) => warn!(
             %set, %from, %to, term, cause, bytes,
-            "new master without the last bytes of the old one's stream: acknowledged writes in them are lost"
+            "new master without the last bytes of the old stream: writes among them are lost, acknowledged or not"
         ),
         _ => warn!(
             %set, %from, %to, term, cause,
-            "new master with an unrelated data set: how much was lost is not known; check that it holds your data"
+            "the master's data set is unrelated to the one before: check that it holds your data (restart without persistence?)"
         ),
     }
 }

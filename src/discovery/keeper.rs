@@ -2,7 +2,7 @@
 //! judge, and publishes what changed.
 //!
 //! Invariant: every publish follows one whole turn (judge, rotate, picture), and writes are open only to a node whose ROLE
-//! and INFO were asked again within [`FRESH`] of the decision.
+//! and INFO arrived within [`FRESH`] of the decision.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,7 +23,7 @@ use crate::config::{SetConfig, Source};
 use crate::metrics::{self, Cause, Phase};
 use crate::topology::{Hint, Hints, NodeId, Publisher};
 
-/// A master is opened to writes only on an answer to a question this young.
+/// A master is opened to writes only on an answer this young.
 const FRESH: Duration = Duration::from_millis(50);
 /// One pass over the lists of nodes and Sentinels.
 const RECONCILE: Duration = Duration::from_secs(1);
@@ -335,10 +335,10 @@ impl Keeper {
         }
     }
 
-    /// Whether the node was asked for ROLE and INFO just now, and answered.
+    /// Whether the node just answered ROLE and INFO.
     fn is_fresh(&self, id: NodeId, now: Instant) -> bool {
-        let asked = self.world.member(id).and_then(|m| m.examined_at);
-        asked.is_some_and(|at| now.saturating_duration_since(at) <= FRESH)
+        let answered = self.world.member(id).and_then(|m| m.examined_at);
+        answered.is_some_and(|at| now.saturating_duration_since(at) <= FRESH)
     }
 
     /// The Sentinels named the reigning node, under this epoch or a newer one.

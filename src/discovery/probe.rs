@@ -20,6 +20,8 @@ use crate::upstream::control::{Client, Error, Reply};
 const INFO_EVERY: Duration = Duration::from_secs(1);
 /// First and longest pause between attempts to connect.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(500));
+/// Pause after a refused login: each attempt shows in the node's ACL LOG.
+const REFUSED_PAUSE: Duration = Duration::from_secs(2);
 /// COMMAND of a big server takes its time; it must not look like a hang.
 const COMMAND_LIMIT: Duration = Duration::from_secs(5);
 
@@ -91,8 +93,9 @@ impl Probe {
                 }
                 Err(e) => e,
             };
+            let refused = matches!(lost, Error::Auth(_));
             self.report(asked, question, Seen::Lost(lost)).await?;
-            self.rest(pause, question).await?;
+            self.rest(if refused { REFUSED_PAUSE } else { pause }, question).await?;
             pause = (pause * 2).clamp(BACKOFF.0, BACKOFF.1);
         }
     }
