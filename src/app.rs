@@ -1,1 +1,173 @@
-//! (to be written)
+//! Wires the parts, owns the tasks, drains on a signal.
+//!
+//! Must not decide anything a part decides. Invariant: whatever cannot work is said in one line before anything is
+//! served; whatever may still come (nodes not up yet) is waited for while serving.
+
+mod check;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::admin::{self, AdminState};
+use crate::config::{Config, ListenerConfig};
+use crate::discovery;
+use crate::metrics::{Cells, Registry};
+use crate::server::{self, Bound, Plan, Worker};
+use crate::session::Shared;
+use crate::topology::{self, View};
+
+pub use check::check;
+
+/// Why the process cannot start or go on.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Fatal(pub String);
+
+impl Fatal {
+    fn new(what: impl std::fmt::Display) -> Self {
+        Self(what.to_string())
+    }
+}
+
+/// File descriptors wanted beyond one per session: upstream connections, listeners, logs.
+const SPARE_FILES: u64 = 1024;
+
+/// Runs until SIGTERM or SIGINT.
+///
+/// # Errors
+/// An address that cannot be bound, or a resource the system refuses.
+pub fn run(config: Config) -> Result<(), Fatal> {
+    log(&config)?;
+    raise_file_limit(&config);
+    let control = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("control")
+        .enable_all()
+        .build()
+        .map_err(|e| Fatal(format!("no runtime: {e}")))?;
+    control.block_on(serve(config))
+}
+
+async fn serve(config: Config) -> Result<(), Fatal> {
+    let stop = CancellationToken::new();
+    let registry = Registry::new(config.workers).map_err(Fatal::new)?;
+    let bound = bind(&config)?;
+    let admin = bind_admin(&config).await?;
+    let views = discover(&config, &stop);
+    let workers = start_workers(&config, &registry, bound, &views, &stop)?;
+    let registry = Arc::new(registry);
+    let sets = config.sets.iter().map(|set| set.name.clone()).zip(views).collect();
+    let http = admin.map(|listener| {
+        let state = AdminState { registry, sets };
+        tokio::spawn(admin::serve(listener, state, stop.clone()))
+    });
+    wait_for_signal().await?;
+    tracing::info!(drain = ?config.drain, "stopping: no new connections, sessions finish what they have sent");
+    stop.cancel();
+    let joined = tokio::task::spawn_blocking(|| workers.into_iter().all(Worker::join));
+    let all_well = joined.await.unwrap_or(false);
+    if let Some(http) = http {
+        let _ = http.await;
+    }
+    if all_well { Ok(()) } else { Err(Fatal("a worker ended in a panic".into())) }
+}
+
+/// Where the logs go: stderr, structured, filtered as configured.
+fn log(config: &Config) -> Result<(), Fatal> {
+    let filter = tracing_subscriber::EnvFilter::try_new(&config.log.filter)
+        .map_err(|e| Fatal(format!("log filter '{}': {e}", config.log.filter)))?;
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .with_writer(std::io::stderr);
+    let done = if config.log.json { builder.json().try_init() } else { builder.try_init() };
+    done.map_err(|e| Fatal(format!("logging: {e}")))
+}
+
+fn raise_file_limit(config: &Config) {
+    let wanted = config.limits.sessions as u64 + SPARE_FILES;
+    match rlimit::increase_nofile_limit(wanted) {
+        Ok(got) if got < wanted => tracing::warn!(
+            got,
+            wanted,
+            "fewer open files are allowed than max-sessions needs; raise the limit (ulimit -n) or lower max-sessions"
+        ),
+        Ok(_) => {}
+        Err(error) => tracing::warn!(%error, "the limit of open files cannot be raised"),
+    }
+}
+
+fn bind(config: &Config) -> Result<Vec<Bound>, Fatal> {
+    let bind = |listener: &ListenerConfig| {
+        server::bind(listener.bind, config.workers).map_err(|e| {
+            Fatal(format!("cannot listen on {}: {e}; choose another address with --listen", listener.bind))
+        })
+    };
+    config.listeners.iter().map(bind).collect()
+}
+
+async fn bind_admin(config: &Config) -> Result<Option<tokio::net::TcpListener>, Fatal> {
+    let Some(address) = config.admin else { return Ok(None) };
+    let listener = tokio::net::TcpListener::bind(address).await.map_err(|e| {
+        Fatal(format!("cannot listen on {address} for admin: {e}; choose another with --admin, or --admin off"))
+    })?;
+    let address = listener.local_addr().map_err(Fatal::new)?;
+    tracing::info!(%address, "admin: /metrics /healthz /readyz /topology");
+    Ok(Some(listener))
+}
+
+/// One discovery per set; they run until `stop`.
+fn discover(config: &Config, stop: &CancellationToken) -> Vec<Arc<View>> {
+    let start = |set: &crate::config::SetConfig| {
+        let (publisher, view, hints) = topology::channel();
+        discovery::start(set.clone(), publisher, hints, stop.clone());
+        view
+    };
+    config.sets.iter().map(start).collect()
+}
+
+fn start_workers(
+    config: &Config,
+    registry: &Registry,
+    bound: Vec<Bound>,
+    views: &[Arc<View>],
+    stop: &CancellationToken,
+) -> Result<Vec<Worker>, Fatal> {
+    let ids = Arc::new(AtomicU64::new(0));
+    let mut plans: Vec<Vec<Plan>> = std::iter::repeat_with(Vec::new).take(config.workers).collect();
+    for (listener, bound) in config.listeners.iter().zip(bound) {
+        let set = config.sets.get(listener.set).ok_or_else(|| Fatal("a listener without a set".into()))?;
+        let view = views.get(listener.set).ok_or_else(|| Fatal("a set without a view".into()))?;
+        tracing::info!(address = %bound.address, set = set.name, policy = ?listener.read_policy, "listening");
+        let shared = Arc::new(Shared::new(Arc::clone(&ids)));
+        for (index, (socket, plans)) in bound.sockets.into_iter().zip(&mut plans).enumerate() {
+            let cells = Arc::new(Cells::default());
+            registry.register(&set.name, &bound.address.to_string(), index, Arc::clone(&cells));
+            plans.push(Plan {
+                socket,
+                listener: listener.clone(),
+                limits: config.limits.clone(),
+                connect_timeout: set.connect_timeout,
+                node_login: set.node_login.clone(),
+                view: Arc::clone(view),
+                cells,
+                shared: Arc::clone(&shared),
+            });
+        }
+    }
+    let start = |(index, plans)| server::start(index, plans, stop.clone(), config.drain).map_err(Fatal::new);
+    plans.into_iter().enumerate().map(start).collect()
+}
+
+async fn wait_for_signal() -> Result<(), Fatal> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(Fatal::new)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(Fatal::new)?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}

@@ -2,7 +2,16 @@
 //!
 //! Invariant: a name that nobody vouches for is never a read.
 
-use std::collections::HashMap;
+mod classify;
+#[cfg(test)]
+mod generate;
+mod names;
+mod pack;
+mod table;
+
+pub use classify::classify;
+pub use names::{Described, Names, class_from_flags};
+pub use table::{COMMANDS, Command, Flags, Keys, Refine, lookup};
 
 /// What may be done with a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -35,8 +44,14 @@ pub enum Class {
     Unknown,
 }
 
-/// Names beyond the table with the class their flags give, from a master's own `COMMAND`.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Names {
-    pub classes: HashMap<Vec<u8>, Class>,
+/// What a request is.
+#[derive(Debug, Clone, Copy)]
+pub struct Verdict {
+    /// The subcommand where there is one; the container when its subcommand is unknown or missing.
+    pub command: Option<&'static Command>,
+    /// The command's own class unless an argument changed it.
+    pub class: Class,
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,9 +4,27 @@
 //! from. Must not open sockets or resolve names: a config is valid or not by itself.
 //! Invariant: a `Config` that exists is complete and consistent; every fault was reported before.
 
+mod args;
+mod assemble;
+mod catalogue;
+mod fault;
+mod file;
+mod given;
+mod servers;
+mod settings;
+mod value;
+
+use std::ffi::OsString;
+use std::io::Read;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+pub use args::{Action, Cli, DemoArgs, Flags, RunArgs};
+use assemble::Inputs;
+pub use fault::Faults;
+use fault::{At, env_name};
+use given::Given;
 
 /// The whole configuration of one process.
 #[derive(Debug, Clone, PartialEq)]
@@ -167,3 +185,97 @@ pub enum ClientAuth {
     /// redweir's node login for everyone; clients need none.
     Proxy,
 }
+
+/// What the command line asks for.
+#[derive(Debug)]
+pub enum Request {
+    Run(Config),
+    Check(Config),
+    Demo(DemoArgs),
+    Healthcheck(SocketAddr),
+}
+
+/// Why there is nothing to do.
+#[derive(Debug)]
+pub enum Refusal {
+    /// Help or the version was asked for: print it, that is a success.
+    Answer(clap::Error),
+    /// One line per fault.
+    Faults(Vec<String>),
+}
+
+/// Reads the arguments of the process, the file they name and the environment.
+pub fn from_command_line(args: impl IntoIterator<Item = OsString>) -> Result<Request, Refusal> {
+    let cli = <Cli as clap::Parser>::try_parse_from(args).map_err(|error| match error.use_stderr() {
+        true => Refusal::Faults(vec![format!("redweir: {}", args::one_line(&error))]),
+        false => Refusal::Answer(error),
+    })?;
+    let load = |run: &RunArgs| load(run, |name| std::env::var_os(name)).map_err(|f| Refusal::Faults(f.lines()));
+    match cli.action {
+        None => load(&cli.run).map(Request::Run),
+        Some(Action::Check(run)) => load(&run).map(Request::Check),
+        Some(Action::Demo(demo)) => Ok(Request::Demo(demo)),
+        Some(Action::Healthcheck(health)) => Ok(Request::Healthcheck(health.admin)),
+    }
+}
+
+/// Reads and merges flags, file and environment (`env` gives the value of a variable).
+pub fn load(run: &RunArgs, env: impl Fn(&str) -> Option<OsString>) -> Result<Config, Faults> {
+    let mut faults = Faults::of(run.config.as_deref());
+    let flags = run.flags.given(&mut faults);
+    let bytes = match run.config.as_deref().map(read_bounded).transpose() {
+        Ok(bytes) => bytes.unwrap_or_default(),
+        Err(fault) => {
+            faults.add(At::File, None, fault);
+            return Err(faults);
+        }
+    };
+    merge(run.config.as_deref(), &bytes, flags, &env, faults)
+}
+
+/// Reads the text of a file alone: no flags, no environment. `path` is for messages and for paths within it.
+pub fn parse(path: &Path, bytes: &[u8]) -> Result<Config, Faults> {
+    merge(Some(path), bytes, Vec::new(), &|_| None, Faults::of(Some(path)))
+}
+
+fn merge(
+    path: Option<&Path>,
+    bytes: &[u8],
+    flags: Vec<Given>,
+    env: &dyn Fn(&str) -> Option<OsString>,
+    mut faults: Faults,
+) -> Result<Config, Faults> {
+    // What is no TOML has no values: to miss them would only hide the fault.
+    let Some(file) = file::read(bytes, &mut faults) else { return Err(faults) };
+    let env = from_environment(env, &mut faults);
+    assemble::assemble(&Inputs { path, file, env, flags }, faults)
+}
+
+fn from_environment(env: &dyn Fn(&str) -> Option<OsString>, faults: &mut Faults) -> Vec<Given> {
+    let mut given = Vec::new();
+    for (_, _, about) in settings::all().filter(|(_, _, about)| about.env) {
+        match env(&env_name(about.key)).map(OsString::into_string) {
+            Some(Ok(text)) => given.push(Given::text(about.key, about.kind, At::Env, &text, faults)),
+            Some(Err(_)) => faults.add(At::Env, about.key, "is not UTF-8 text, correct it"),
+            None => {}
+        }
+    }
+    given
+}
+
+/// Reads a small file whole; the error says why not, as the end of a sentence.
+fn read_bounded(path: &Path) -> Result<Vec<u8>, String> {
+    let mut bytes = Vec::new();
+    let opened = std::fs::File::open(path);
+    let read = opened.and_then(|file| file.take(file::MAX_BYTES + 1).read_to_end(&mut bytes));
+    match read {
+        Err(error) => Err(format!("cannot be read ({error}), check the path and its permissions")),
+        Ok(_) if bytes.len() as u64 > file::MAX_BYTES => {
+            Err("is larger than 1 MiB, is this the right file?".to_owned())
+        }
+        Ok(_) => Ok(bytes),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -4,5 +4,12 @@
 //! and free of recursion, and allocates nothing that was only declared.
 
 mod args;
+pub mod encode;
+pub mod inline;
+mod number;
+mod reply;
+pub mod request;
 
 pub use args::Args;
+pub use reply::{Found, ReplyScanner};
+pub use request::{RequestScanner, Scan, Violation};

@@ -1,1 +1,121 @@
-//! (to be written)
+//! One client connection: its state, what its requests need, and its replies in order.
+//!
+//! The steady state ([`Session::poll_turn`]) takes runs of requests from the socket's bytes to a node's connection without
+//! copying twice; everything that needs more than that is a [`Turn`], handled one at a time with nothing in flight. Must
+//! not decide who is master. Invariant: replies leave in request order, and a request is answered once.
+
+mod client;
+mod commands;
+mod deliver;
+mod dispatch;
+mod errors;
+mod front;
+mod input;
+mod kind;
+mod login;
+mod pin;
+mod pubsub;
+mod relay;
+mod settle;
+mod state;
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::task::Poll;
+
+use tokio::net::TcpStream;
+
+use crate::command::Class;
+use crate::metrics::Count;
+use crate::resp::{Args, Violation};
+use crate::upstream::LaneId;
+
+pub use front::{Front, Shared};
+use state::State;
+
+/// What ends the steady state for a while.
+pub enum Turn {
+    /// A request that may not share a connection, or that redweir answers itself.
+    Command(Box<[u8]>),
+    /// A request typed as a line, now an array.
+    Inline(Vec<u8>),
+    /// The request at the front of the input is too large to be held.
+    Large,
+    Invalid(Violation),
+    Close,
+}
+
+pub struct Session {
+    pub id: u64,
+    front: Rc<Front>,
+    state: RefCell<State>,
+}
+
+/// Says no to a connection that is one too many.
+pub fn turn_away(stream: &TcpStream) {
+    let _ = stream.try_write(errors::MAX_CLIENTS);
+}
+
+impl Session {
+    /// Serves one client until it leaves or must be let go.
+    pub async fn serve(front: Rc<Front>, stream: TcpStream, lane: LaneId) {
+        let state = State::new(stream, lane, front.limits.max_bulk_bytes);
+        let id = front.shared.next_id();
+        let session = Rc::new(Self { id, front, state: RefCell::new(state) });
+        session.front.enter(&session);
+        loop {
+            let turn = std::future::poll_fn(|cx| session.poll_turn(cx)).await;
+            if matches!(turn, Turn::Close) || !Box::pin(session.take_turn(turn)).await {
+                break;
+            }
+        }
+        session.end();
+    }
+
+    /// Closes politely once everything received so far is answered (the proxy is being stopped).
+    pub fn drain(&self) {
+        let mut s = self.state.borrow_mut();
+        s.closing = true;
+        s.wake();
+    }
+
+    fn end(&self) {
+        let mut s = self.state.borrow_mut();
+        s.dead = true;
+        s.timer = None;
+        self.unhold(&mut s, false);
+        if s.in_flight > 0 {
+            // Connections still hold this session for the replies to come; its client need not wait for them.
+            let _ = socket2::SockRef::from(&s.stream).shutdown(std::net::Shutdown::Both);
+        }
+        if let Some(conn) = s.conn.take().filter(|_| s.backlogged) {
+            conn.resume();
+        }
+        self.front.leave(self.id);
+        self.front.cells.count(Count::ConnectionsClosed, 1);
+    }
+
+    /// Resolves when every request before this point is answered. False: the session must close.
+    async fn drained(&self) -> bool {
+        std::future::poll_fn(|cx| {
+            let s = &mut *self.state.borrow_mut();
+            s.waker = Some(cx.waker().clone());
+            if s.dead || self.poll_out(s, cx).is_err() {
+                return Poll::Ready(false);
+            }
+            if s.in_flight == 0 {
+                // What must be sent again goes first: back to the steady state for it.
+                return Poll::Ready(true);
+            }
+            s.rescan = true;
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// The class the master's own COMMAND gives a name beyond the table.
+    fn runtime_class(&self, request: &[u8]) -> Option<Class> {
+        let name = Args::new(request).next()?;
+        self.front.topology().names.lookup(name)
+    }
+}

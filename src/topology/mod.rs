@@ -43,6 +43,8 @@ pub struct Shard {
     pub readers: Vec<Reader>,
     /// Replicas left out of `readers` for lag alone.
     pub lagging: usize,
+    /// Weight and zone of the master as a reader, for the policy `any`. `None`: weight 1, no zone.
+    pub master_reader: Option<Reader>,
 }
 
 /// Where writes go.
@@ -54,7 +56,7 @@ pub enum Writes {
     Held,
 }
 
-/// A replica in rotation.
+/// A node that may be read from.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Reader {
     pub node: NodeId,
@@ -154,6 +156,7 @@ impl Topology {
             writes: Writes::Held,
             readers: Vec::new(),
             lagging: 0,
+            master_reader: None,
         };
         Self { epoch: 0, shards: vec![shard], nodes: Vec::new(), names: Arc::default() }
     }

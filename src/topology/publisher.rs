@@ -27,7 +27,7 @@ pub type Hints = mpsc::Receiver<Hint>;
 
 /// The reading side, shared by every worker and the admin port.
 pub struct View {
-    snapshot: ArcSwap<Topology>,
+    snapshot: Arc<ArcSwap<Topology>>,
     epoch: watch::Receiver<u64>,
     hints: mpsc::Sender<Hint>,
 }
@@ -43,7 +43,11 @@ pub fn channel() -> (Publisher, Arc<View>, Hints) {
     let (epoch_tx, epoch_rx) = watch::channel(0);
     // A full queue drops the hint: 64 that say "look" are as good as 65.
     let (hint_tx, hint_rx) = mpsc::channel(64);
-    let view = Arc::new(View { snapshot: ArcSwap::from_pointee(Topology::empty()), epoch: epoch_rx, hints: hint_tx });
+    let view = Arc::new(View {
+        snapshot: Arc::new(ArcSwap::from_pointee(Topology::empty())),
+        epoch: epoch_rx,
+        hints: hint_tx,
+    });
     (Publisher { view: Arc::clone(&view), epoch: epoch_tx }, view, hint_rx)
 }
 
@@ -52,8 +56,8 @@ impl View {
         self.snapshot.load_full()
     }
     /// The swap itself, for a per-thread `arc_swap::Cache`.
-    pub fn snapshot(&self) -> &ArcSwap<Topology> {
-        &self.snapshot
+    pub fn snapshot(&self) -> Arc<ArcSwap<Topology>> {
+        Arc::clone(&self.snapshot)
     }
     /// Resolves each time a newer epoch is published.
     pub fn subscribe(&self) -> watch::Receiver<u64> {

@@ -1,3 +1,51 @@
-//! (to be written)
+//! One node's connections: dial and handshake, shared (pipelined by many sessions) and leased (one session's own).
+//!
+//! Knows neither sessions nor roles: whoever waits for replies is a [`Receiver`]. Invariant: on a shared connection every
+//! request has exactly one reply, and a request's bytes are kept until its reply is in, so that what a node did not
+//! execute can be sent again.
 
+mod buffer;
+mod conn;
 pub mod control;
+
+mod dial;
+mod flight;
+mod leased;
+mod pool;
+pub mod refusal;
+
+use std::time::Instant;
+
+pub use buffer::Buffer;
+pub use conn::{Conn, Full};
+pub use dial::{Lane, Refused, Target};
+pub use leased::Lease;
+pub use pool::{Event, LaneId, Pool, Settings, Verdict};
+
+/// When a run of requests was read from its client, written to the node and answered.
+#[derive(Debug, Clone, Copy)]
+pub struct Times {
+    pub read: Instant,
+    pub sent: Instant,
+    pub answered: Instant,
+}
+
+/// Who waits for the replies of a run of requests. Calls come in the order of the requests.
+///
+/// A receiver is called while the connection is borrowed: it must not append to any connection from within, only note
+/// what came and wake its own task.
+pub trait Receiver {
+    /// `bytes` are exactly `n` whole replies.
+    fn replies(&self, bytes: &[u8], n: u32, times: &Times);
+
+    /// A piece of one reply too large to be held; `done` with the last piece. Returns how many bytes the receiver could
+    /// not pass on yet.
+    fn piece(&self, bytes: &[u8], done: bool, times: &Times) -> usize;
+
+    /// A node refused something on this connection ([`refusal`]): from here on each request comes back with its reply.
+    fn settle(&self, request: &[u8], reply: &[u8], node: u16);
+
+    /// The connection is gone. `written` requests were sent and never answered; `unwritten` ones were not executed.
+    /// `torn`: part of the first one's reply was passed on already.
+    fn lost(&self, written: &[u8], unwritten: &[u8], torn: bool, node: u16);
+}

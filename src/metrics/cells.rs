@@ -1,14 +1,12 @@
-//! Every metric: name, help, labels and handle. Nothing else names a metric.
+//! The data path's counters: plain numbers with one writer (the worker that owns them) and any number of readers.
 //!
-//! The data path counts into [`Cells`]: plain numbers with one writer (the worker that owns them), so no lock, no
-//! read-modify-write and no allocation per request. A scrape reads them from another thread.
-//! Invariant: labels are bounded (node slots, kinds, reasons); a key or a client is never a label.
+//! Must not lock, allocate or read-modify-write while counting. Names and help texts are not known here.
+//! Invariant: only the owning worker writes its [`Cells`]; a scrape may read them at any moment.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-/// Node slots per replication set; `topology::NodeId` stays below it.
-pub const MAX_NODES: usize = 64;
+use super::MAX_NODES;
 
 /// A number with one writer and any number of readers.
 #[derive(Default)]
@@ -26,18 +24,6 @@ impl Cell {
     pub fn get(&self) -> u64 {
         self.0.load(Relaxed)
     }
-}
-
-macro_rules! labels {
-    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal),+ $(,)? }) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-        pub enum $name { $($(#[$vdoc])* $variant),+ }
-        impl $name {
-            pub const ALL: &'static [$name] = &[$($name::$variant),+];
-            pub const fn label(self) -> &'static str { match self { $($name::$variant => $text),+ } }
-        }
-    };
 }
 
 labels! {
@@ -184,38 +170,3 @@ impl Cells {
         self.routed.get(usize::from(node)).map_or(0, |row| row[kind as usize][reason as usize].get())
     }
 }
-
-labels! {
-    /// How redweir came to know of a new master.
-    Cause {
-        /// The first master after start.
-        Start = "start",
-        /// Sentinel's own word (+switch-master or a higher config-epoch), verified by ROLE.
-        Sentinel = "sentinel",
-        /// redweir's detector saw a promoted descendant before (or without) Sentinel.
-        Detector = "detector",
-        /// The same address came back as another process life.
-        Restart = "restart",
-    }
-}
-
-labels! {
-    /// The parts of a failover.
-    Phase {
-        /// First sign of trouble to writes held.
-        Noticed = "noticed",
-        /// Writes held to a new master verified.
-        Headless = "headless",
-        /// First sign to writes open again: the whole.
-        Total = "total",
-    }
-}
-
-/// One switch of master in `set`, with how long each phase took.
-pub fn failover(_set: &str, _cause: Cause, _phases: &[(Phase, Duration)]) {}
-/// A probe of `node` failed (`timeout`, `refused`, `auth`, `protocol`, `loading`).
-pub fn probe_error(_set: &str, _node: &str, _error: &'static str) {}
-/// Whether the command connection to this Sentinel is up.
-pub fn sentinel_up(_set: &str, _sentinel: &str, _up: bool) {}
-/// An event received from a Sentinel (`+switch-master`, `+sdown`, ...; bounded: other names count as `other`).
-pub fn sentinel_event(_set: &str, _event: &str) {}

@@ -1,0 +1,34 @@
+# Thin on purpose: each target is a command or two that could be typed.
+CARGO ?= cargo
+ifneq ($(shell id -u),0)
+SUDO ?= sudo
+endif
+
+.PHONY: demo test lint clean servers
+
+# The whole picture on loopback: master, three replicas, three Sentinels, redweir in front. `make demo ARGS="--plain"`.
+demo: servers
+	$(CARGO) build --release
+	target/release/redweir demo $(ARGS)
+
+# Everything, against real servers. `make test ARGS="--test tidy"` for a part.
+test: servers
+	$(CARGO) test $(ARGS)
+
+lint:
+	$(CARGO) fmt --check
+	$(CARGO) clippy --all-targets -- -D warnings
+
+clean:
+	$(CARGO) clean
+
+# Debian's packages also start a service on port 6379 (Redis) and 26379 (Sentinel) where systemd runs. redweir's demo and tests use
+# servers and ports of their own and never touch those.
+servers:
+	@command -v redis-server >/dev/null && command -v redis-sentinel >/dev/null || { \
+	  echo "installing redis-server and redis-sentinel from the distribution's packages"; \
+	  $(SUDO) apt-get update -q && \
+	  $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends redis-server redis-sentinel; }
+
+# make bench, make bench-instructions
+-include benches/bench.mk

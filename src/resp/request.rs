@@ -1,0 +1,285 @@
+//! Finds where a client's next request ends. Strict where Redis is strict, with Redis' own protocol errors.
+//!
+//! Source: networking.c processMultibulkBuffer, processInlineBuffer. Must not decode arguments or know commands.
+//! Invariant: over all calls for one request each byte is looked at once (plus at most one unfinished header line), and
+//! nothing is allocated.
+
+use super::number;
+
+/// Longest header or inline line (`PROTO_INLINE_MAX_SIZE`).
+const LINE_MAX: usize = 64 * 1024;
+
+/// What is at the start of the input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scan {
+    /// A whole multibulk request of `len` bytes.
+    Request { len: usize },
+    /// A whole inline line of `len` bytes, line end included.
+    Inline { len: usize },
+    /// Something Redis swallows without a reply: `*0`, `*-1`.
+    Nothing { len: usize },
+    /// More bytes are needed. The request is known to have at least `needs` bytes in all.
+    Incomplete { needs: usize },
+    /// Redis answers this and closes the connection.
+    Invalid(Violation),
+}
+
+/// A protocol error, as Redis names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Violation {
+    MultibulkLength,
+    BulkLength,
+    ExpectedDollar(u8),
+    MultibulkTooBig,
+    BulkTooBig,
+    InlineTooBig,
+    UnbalancedQuotes,
+}
+
+/// Resumable: call [`RequestScanner::scan`] again with more bytes from the same start.
+#[derive(Debug, Clone)]
+pub struct RequestScanner {
+    /// Arguments of the current request still to come; 0 between requests.
+    left: u32,
+    /// Where the next unread header begins, from the start of the request.
+    at: usize,
+    max_bulk: u64,
+}
+
+impl RequestScanner {
+    /// `max_bulk`: Redis' `proto-max-bulk-len`.
+    pub fn new(max_bulk: u64) -> Self {
+        Self { left: 0, at: 0, max_bulk }
+    }
+
+    /// Forgets a request begun; the next scan starts a new one.
+    pub fn reset(&mut self) {
+        self.left = 0;
+        self.at = 0;
+    }
+
+    /// `input` begins at the first byte of the current request.
+    #[inline]
+    pub fn scan(&mut self, input: &[u8]) -> Scan {
+        if self.left == 0 {
+            match input.first() {
+                None => return Scan::Incomplete { needs: 1 },
+                Some(b'*') => {}
+                Some(_) => return inline(input),
+            }
+            match number::header(input, 0) {
+                number::Header::Number(n, next) => {
+                    if n <= 0 {
+                        return Scan::Nothing { len: next };
+                    }
+                    match u32::try_from(n) {
+                        Ok(n) if n <= i32::MAX as u32 => self.left = n,
+                        _ => return Scan::Invalid(Violation::MultibulkLength),
+                    }
+                    self.at = next;
+                }
+                number::Header::Partial if input.len() > LINE_MAX => return Scan::Invalid(Violation::MultibulkTooBig),
+                number::Header::Partial => return Scan::Incomplete { needs: input.len() + 1 },
+                number::Header::Invalid => return Scan::Invalid(Violation::MultibulkLength),
+            }
+        }
+        self.arguments(input)
+    }
+
+    #[inline]
+    fn arguments(&mut self, input: &[u8]) -> Scan {
+        while self.left > 0 {
+            let Some(&kind) = input.get(self.at) else {
+                return Scan::Incomplete { needs: self.at + 1 };
+            };
+            match number::header(input, self.at) {
+                number::Header::Partial if input.len() - self.at > LINE_MAX => {
+                    return Scan::Invalid(Violation::BulkTooBig);
+                }
+                number::Header::Partial => return Scan::Incomplete { needs: input.len() + 1 },
+                // Redis looks at the type byte only once the whole line is there.
+                _ if kind != b'$' => return Scan::Invalid(Violation::ExpectedDollar(kind)),
+                number::Header::Invalid => return Scan::Invalid(Violation::BulkLength),
+                number::Header::Number(n, next) => {
+                    let len = match u64::try_from(n) {
+                        Ok(len) if len <= self.max_bulk => len as usize,
+                        _ => return Scan::Invalid(Violation::BulkLength),
+                    };
+                    let end = next + len + 2;
+                    if end > input.len() {
+                        return Scan::Incomplete { needs: end };
+                    }
+                    self.at = end;
+                    self.left -= 1;
+                }
+            }
+        }
+        let len = self.at;
+        self.reset();
+        Scan::Request { len }
+    }
+}
+
+impl RequestScanner {
+    /// Walks a request too large to be held, after [`RequestScanner::scan`] called it incomplete: the first bytes of `input`
+    /// that belong to it, and whether it ends there. They must leave the input before the next call.
+    ///
+    /// # Errors
+    /// The protocol violation found in it.
+    pub fn stream(&mut self, input: &[u8]) -> Result<(usize, bool), Violation> {
+        loop {
+            if self.at >= input.len() && (self.left > 0 || self.at > input.len()) {
+                self.at -= input.len();
+                return Ok((input.len(), false));
+            }
+            if self.left == 0 {
+                let len = self.at;
+                self.reset();
+                return Ok((len, true));
+            }
+            match number::header(input, self.at) {
+                number::Header::Partial if input.len() - self.at > LINE_MAX => return Err(Violation::BulkTooBig),
+                number::Header::Partial => {
+                    let len = self.at;
+                    self.at = 0;
+                    return Ok((len, false));
+                }
+                _ if input[self.at] != b'$' => return Err(Violation::ExpectedDollar(input[self.at])),
+                number::Header::Number(n, next) => match u64::try_from(n) {
+                    Ok(n) if n <= self.max_bulk => {
+                        self.at = next + n as usize + 2;
+                        self.left -= 1;
+                    }
+                    _ => return Err(Violation::BulkLength),
+                },
+                number::Header::Invalid => return Err(Violation::BulkLength),
+            }
+        }
+    }
+}
+
+fn inline(input: &[u8]) -> Scan {
+    match input.iter().take(LINE_MAX + 1).position(|&b| b == b'\n') {
+        Some(end) => Scan::Inline { len: end + 1 },
+        None if input.len() > LINE_MAX => Scan::Invalid(Violation::InlineTooBig),
+        None => Scan::Incomplete { needs: input.len() + 1 },
+    }
+}
+
+/// How many bytes the first `n` requests of `requests` (complete, multibulk) take; fewer when there are fewer.
+pub fn skip(requests: &[u8], n: usize) -> usize {
+    let mut scanner = RequestScanner::new(u64::MAX);
+    let mut at = 0;
+    for _ in 0..n {
+        match scanner.scan(&requests[at..]) {
+            Scan::Request { len } => at += len,
+            _ => break,
+        }
+    }
+    at
+}
+
+/// Iterates over the complete multibulk requests of `requests`.
+pub fn each(requests: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = requests;
+    std::iter::from_fn(move || {
+        let len = skip(rest, 1);
+        let (one, more) = rest.split_at(len);
+        rest = more;
+        (len > 0).then_some(one)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scan(input: &[u8]) -> Scan {
+        RequestScanner::new(512 << 20).scan(input)
+    }
+
+    #[test]
+    fn names_every_shape_of_input() {
+        let table: &[(&[u8], Scan)] = &[
+            (b"*1\r\n$4\r\nPING\r\n", Scan::Request { len: 14 }),
+            (b"*1\r\n$4\r\nPING\r\n*1\r\n", Scan::Request { len: 14 }),
+            (b"*2\r\n$3\r\nGET\r\n$0\r\n\r\n", Scan::Request { len: 19 }),
+            (b"*0\r\n", Scan::Nothing { len: 4 }),
+            (b"*-1\r\n", Scan::Nothing { len: 5 }),
+            (b"PING\r\n", Scan::Inline { len: 6 }),
+            (b"\r\n", Scan::Inline { len: 2 }),
+            (b"", Scan::Incomplete { needs: 1 }),
+            (b"*1\r\n$4\r\nPI", Scan::Incomplete { needs: 14 }),
+            (b"*1\r", Scan::Incomplete { needs: 4 }),
+            (b"*+1\r\n", Scan::Invalid(Violation::MultibulkLength)),
+            (b"*01\r\n", Scan::Invalid(Violation::MultibulkLength)),
+            (b"*\r\n", Scan::Invalid(Violation::MultibulkLength)),
+            (b"*3000000000\r\n", Scan::Invalid(Violation::MultibulkLength)),
+            (b"*1\r\n:4\r\n", Scan::Invalid(Violation::ExpectedDollar(b':'))),
+            (b"*1\r\n$-1\r\n", Scan::Invalid(Violation::BulkLength)),
+            (b"*1\r\n$abc\r\n", Scan::Invalid(Violation::BulkLength)),
+            (b"*1\r\n$536870913\r\n", Scan::Invalid(Violation::BulkLength)),
+        ];
+        for (input, expected) in table {
+            assert_eq!(scan(input), *expected, "{}", String::from_utf8_lossy(input));
+        }
+    }
+
+    #[test]
+    fn resumes_at_every_split() {
+        let whole = b"*3\r\n$3\r\nSET\r\n$3\r\nkey\r\n$5\r\nva\r\nl\r\n";
+        for split in 0..whole.len() {
+            let mut scanner = RequestScanner::new(1024);
+            assert!(matches!(scanner.scan(&whole[..split]), Scan::Incomplete { .. }), "split {split}");
+            assert_eq!(scanner.scan(whole), Scan::Request { len: whole.len() }, "split {split}");
+        }
+    }
+
+    #[test]
+    fn a_large_request_streams_through_in_any_pieces() {
+        let whole = b"*3\r\n$3\r\nSET\r\n$3\r\nkey\r\n$20\r\naaaaaaaaaaaaaaaaaaaa\r\n";
+        for step in 1..whole.len() {
+            let mut scanner = RequestScanner::new(1024);
+            let (mut input, mut out, mut done) = (Vec::new(), Vec::new(), false);
+            let mut begun = false;
+            for chunk in whole.chunks(step) {
+                input.extend_from_slice(chunk);
+                if !begun && input.len() < 10 {
+                    continue;
+                }
+                if !begun && !matches!(scanner.scan(&input), Scan::Incomplete { .. }) {
+                    break;
+                }
+                begun = true;
+                let (n, end) = scanner.stream(&input).unwrap();
+                out.extend(input.drain(..n));
+                done = end;
+            }
+            if begun {
+                assert!(done, "step {step}");
+                assert_eq!(out, whole, "step {step}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_declared_length_is_only_announced() {
+        assert_eq!(scan(b"*2\r\n$3\r\nSET\r\n$536870912\r\n"), Scan::Incomplete { needs: 13 + 12 + 536870912 + 2 });
+    }
+
+    #[test]
+    fn endless_lines_are_refused() {
+        assert_eq!(scan(&vec![b'a'; LINE_MAX + 1]), Scan::Invalid(Violation::InlineTooBig));
+        let mut line = vec![b'*'];
+        line.extend(std::iter::repeat_n(b'1', LINE_MAX + 1));
+        assert_eq!(scan(&line), Scan::Invalid(Violation::MultibulkTooBig));
+    }
+
+    #[test]
+    fn skip_and_each_walk_requests() {
+        let two = b"*1\r\n$4\r\nPING\r\n*1\r\n$4\r\nQUIT\r\n";
+        assert_eq!(skip(two, 1), 14);
+        assert_eq!(skip(two, 5), 28);
+        assert_eq!(each(two).count(), 2);
+    }
+}

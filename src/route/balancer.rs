@@ -1,0 +1,318 @@
+//! Which of several fit readers: balancers, weights, zones.
+//!
+//! Must not know policies or roles. Invariant: a reader of weight 0 or one to avoid is never picked, and a reader of the
+//! own zone is picked as long as there is one. No allocation per pick, no clock.
+
+use std::sync::Arc;
+
+use super::Loads;
+use crate::config::Balancer;
+use crate::metrics::MAX_NODES;
+use crate::topology::{NodeId, Reader};
+
+/// A balancer's state: one per worker and listener.
+pub struct Picker {
+    balancer: Balancer,
+    zone: Option<Arc<str>>,
+    /// Xorshift state, never 0.
+    random: u64,
+    /// Round robin: turns a node is owed, in units of weight.
+    credits: [i64; MAX_NODES],
+}
+
+/// Readers to pick from: replicas, and perhaps the master behind them.
+#[derive(Clone, Copy)]
+pub(super) struct Candidates<'a> {
+    pub readers: &'a [Reader],
+    pub master: Option<&'a Reader>,
+}
+
+/// Positions in [`Candidates`], as bits.
+type Positions = u64;
+
+/// The candidates that may be picked.
+#[derive(Clone, Copy)]
+struct Fit {
+    positions: Positions,
+    /// All have the same weight: no need to add weights up.
+    even: bool,
+}
+
+impl<'a> Candidates<'a> {
+    fn get(&self, position: usize) -> Option<&'a Reader> {
+        self.readers.get(position).or(self.master.filter(|_| position == self.readers.len()))
+    }
+    fn all(self) -> impl Iterator<Item = (usize, &'a Reader)> {
+        self.readers.iter().chain(self.master).enumerate().take(Positions::BITS as usize)
+    }
+    fn among(self, positions: Positions) -> impl Iterator<Item = (usize, &'a Reader)> {
+        self.all().filter(move |(i, _)| positions >> i & 1 == 1)
+    }
+}
+
+impl Picker {
+    /// `zone`: readers of the same zone are preferred.
+    pub fn new(balancer: Balancer, zone: Option<&str>) -> Self {
+        Self::seeded(balancer, zone, fastrand::u64(..))
+    }
+
+    /// As [`Picker::new`], with its random numbers fixed by `seed`.
+    pub fn seeded(balancer: Balancer, zone: Option<&str>, seed: u64) -> Self {
+        Self { balancer, zone: zone.map(Into::into), random: seed | 1, credits: [0; MAX_NODES] }
+    }
+
+    /// A reader that is not `avoid`, or `None` when no other has a weight.
+    #[inline]
+    pub(super) fn pick(&mut self, from: Candidates<'_>, loads: &impl Loads, avoid: Option<NodeId>) -> Option<NodeId> {
+        let fit = self.fit(from, avoid);
+        let position = match fit.positions.count_ones() {
+            0 => return None,
+            1 => fit.positions.trailing_zeros() as usize,
+            _ => match self.balancer {
+                Balancer::Random => self.draw(from, fit)?,
+                Balancer::RoundRobin => self.turn(from, fit.positions)?,
+                Balancer::LeastInFlight => self.better_of_two(from, fit, |a, b| busier(loads, a, b))?,
+                Balancer::PeakEwma => self.better_of_two(from, fit, |a, b| slower(loads, a, b))?,
+            },
+        };
+        from.get(position).map(|reader| reader.node)
+    }
+
+    /// The readers that may be picked: those of the own zone if there are any.
+    fn fit(&self, from: Candidates<'_>, avoid: Option<NodeId>) -> Fit {
+        let (mut near, mut fit, mut weight, mut even) = (0, 0, 0, true);
+        from.all().for_each(|(i, reader)| {
+            if reader.weight > 0 && Some(reader.node) != avoid {
+                even &= fit == 0 || reader.weight == weight;
+                weight = reader.weight;
+                fit |= 1 << i;
+                if self.zone.is_some() && reader.zone == self.zone {
+                    near |= 1 << i;
+                }
+            }
+        });
+        Fit { positions: if near == 0 { fit } else { near }, even }
+    }
+
+    /// One position at random, by weight.
+    fn draw(&mut self, from: Candidates<'_>, fit: Fit) -> Option<usize> {
+        if fit.even {
+            let mut positions = fit.positions;
+            for _ in 0..self.below(u64::from(positions.count_ones())) {
+                positions &= positions - 1;
+            }
+            return Some(positions.trailing_zeros() as usize);
+        }
+        let total: u64 = from.among(fit.positions).map(|(_, r)| u64::from(r.weight)).sum();
+        let mut left = self.below(total);
+        for (i, reader) in from.among(fit.positions) {
+            match left.checked_sub(u64::from(reader.weight)) {
+                Some(rest) => left = rest,
+                None => return Some(i),
+            }
+        }
+        None
+    }
+
+    /// Two different positions at random, by weight; the first unless `worse(first, second)`.
+    fn better_of_two(
+        &mut self,
+        from: Candidates<'_>,
+        fit: Fit,
+        worse: impl Fn(&Reader, &Reader) -> bool,
+    ) -> Option<usize> {
+        let first = self.draw(from, fit)?;
+        let second = self.draw(from, Fit { positions: fit.positions & !(1 << first), ..fit })?;
+        Some(if worse(from.get(first)?, from.get(second)?) { second } else { first })
+    }
+
+    /// Smooth weighted round robin: each fit reader earns its weight, the richest is picked and pays for all. So a heavy
+    /// reader's turns are spread out, and equal weights take turns in order.
+    fn turn(&mut self, from: Candidates<'_>, positions: Positions) -> Option<usize> {
+        let mut total = 0;
+        let mut richest: Option<(usize, NodeId, i64)> = None;
+        for (i, reader) in from.among(positions) {
+            let weight = i64::from(reader.weight);
+            let credit = self.credits.get_mut(usize::from(reader.node))?;
+            *credit += weight;
+            total += weight;
+            if richest.is_none_or(|(_, _, most)| *credit > most) {
+                richest = Some((i, reader.node, *credit));
+            }
+        }
+        let (position, node, _) = richest?;
+        *self.credits.get_mut(usize::from(node))? -= total;
+        Some(position)
+    }
+
+    /// Uniform in `0..bound`; 0 if `bound` is 0.
+    fn below(&mut self, bound: u64) -> u64 {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        let mixed = self.random.wrapping_mul(0x2545_f491_4f6c_dd1d);
+        ((u128::from(mixed) * u128::from(bound)) >> 64) as u64
+    }
+}
+
+/// Has `a` more requests in flight per weight than `b`? Two idle readers are equal, whatever their weights.
+fn busier(loads: &impl Loads, a: &Reader, b: &Reader) -> bool {
+    u64::from(loads.in_flight(a.node)) * u64::from(b.weight) > u64::from(loads.in_flight(b.node)) * u64::from(a.weight)
+}
+
+/// Is the answer of `a` expected later, per weight, than that of `b`? Until both have been measured their load decides.
+fn slower(loads: &impl Loads, a: &Reader, b: &Reader) -> bool {
+    if loads.latency_ns(a.node) == 0 || loads.latency_ns(b.node) == 0 {
+        return busier(loads, a, b);
+    }
+    let score = |r: &Reader| u128::from(loads.latency_ns(r.node)) * (u128::from(loads.in_flight(r.node)) + 1);
+    // 64 + 33 bits of score times 32 of weight could pass 128 bits only at latencies of years.
+    score(a).saturating_mul(u128::from(b.weight)) > score(b).saturating_mul(u128::from(a.weight))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// In flight and latency by node.
+    struct Fixed(Vec<(u32, u64)>);
+
+    impl Loads for Fixed {
+        fn in_flight(&self, node: NodeId) -> u32 {
+            self.0.get(usize::from(node)).map_or(0, |l| l.0)
+        }
+        fn latency_ns(&self, node: NodeId) -> u64 {
+            self.0.get(usize::from(node)).map_or(0, |l| l.1)
+        }
+    }
+
+    const ALL: [Balancer; 4] = [Balancer::LeastInFlight, Balancer::RoundRobin, Balancer::Random, Balancer::PeakEwma];
+
+    fn readers(weights: &[u32]) -> Vec<Reader> {
+        weights.iter().enumerate().map(|(i, &weight)| Reader { node: i as NodeId, weight, zone: None }).collect()
+    }
+
+    /// Picks per node out of `n`.
+    fn counts(picker: &mut Picker, readers: &[Reader], loads: &Fixed, n: usize) -> Vec<usize> {
+        let mut counts = vec![0; readers.len()];
+        for _ in 0..n {
+            let node = picker.pick(Candidates { readers, master: None }, loads, None).unwrap();
+            counts[usize::from(node)] += 1;
+        }
+        counts
+    }
+
+    #[test]
+    fn idle_readers_share_by_weight_and_weight_0_gets_none() {
+        let (uneven, even) = (readers(&[1, 0, 2, 5]), readers(&[3, 0, 3, 3]));
+        for (balancer, (readers, shares)) in [Balancer::LeastInFlight, Balancer::RoundRobin, Balancer::Random]
+            .into_iter()
+            .flat_map(|b| [(b, (&uneven, [1000usize, 0, 2000, 5000])), (b, (&even, [2667, 0, 2667, 2667]))])
+        {
+            let mut picker = Picker::seeded(balancer, None, 42);
+            let counts = counts(&mut picker, readers, &Fixed(vec![]), 8000);
+            for (count, share) in counts.iter().zip(shares) {
+                assert!(count.abs_diff(share) <= share / 10, "{balancer:?} {counts:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn round_robin_takes_turns_and_spreads_the_heavy_one() {
+        let mut picker = Picker::seeded(Balancer::RoundRobin, None, 1);
+        let mut order = |weights: &[u32], n: usize| -> Vec<NodeId> {
+            let readers = readers(weights);
+            let from = Candidates { readers: &readers, master: None };
+            (0..n).map(|_| picker.pick(from, &Fixed(vec![]), None).unwrap()).collect()
+        };
+        assert_eq!(order(&[1, 1, 1], 6), [0, 1, 2, 0, 1, 2]);
+        assert_eq!(order(&[4, 1, 1], 6), [0, 0, 1, 0, 2, 0]);
+        assert_eq!(order(&[7, 7], 4), [0, 1, 0, 1]);
+    }
+
+    #[test]
+    fn least_in_flight_takes_the_emptier_of_two() {
+        let mut picker = Picker::seeded(Balancer::LeastInFlight, None, 7);
+        assert_eq!(counts(&mut picker, &readers(&[1, 1]), &Fixed(vec![(3, 0), (2, 0)]), 100), [0, 100]);
+        // Of three, the fullest is always the worse of any two; both others are used.
+        let three = counts(&mut picker, &readers(&[1, 1, 1]), &Fixed(vec![(9, 0), (2, 0), (1, 0)]), 300);
+        assert!(three[0] == 0 && three[1] > 50 && three[2] > 100, "{three:?}");
+        // Four in flight at weight 4 are as much as one at weight 1, and less than two.
+        assert_eq!(counts(&mut picker, &readers(&[4, 1]), &Fixed(vec![(4, 0), (2, 0)]), 100), [100, 0]);
+    }
+
+    #[test]
+    fn load_follows_weights_when_replies_take_time() {
+        let readers = readers(&[1, 3]);
+        let mut picker = Picker::seeded(Balancer::LeastInFlight, None, 3);
+        let mut loads = Fixed(vec![(0, 0), (0, 0)]);
+        for _ in 0..400 {
+            let node = picker.pick(Candidates { readers: &readers, master: None }, &loads, None).unwrap();
+            loads.0[usize::from(node)].0 += 1;
+        }
+        assert!(loads.0[0].0.abs_diff(100) <= 1, "{:?}", loads.0);
+    }
+
+    #[test]
+    fn peak_ewma_weighs_latency_with_load() {
+        let mut picker = Picker::seeded(Balancer::PeakEwma, None, 7);
+        let two = readers(&[1, 1]);
+        let cases = [
+            // Slower but idle beats faster but loaded.
+            ([(9, 100), (0, 500)], [0, 50]),
+            ([(1, 100), (0, 500)], [50, 0]),
+            ([(0, 100), (0, 101)], [50, 0]),
+            // Never measured: load decides, so that it is not flooded before its first reply.
+            ([(0, 100), (5, 0)], [50, 0]),
+            ([(5, 100), (0, 0)], [0, 50]),
+        ];
+        for (loads, expected) in cases {
+            assert_eq!(counts(&mut picker, &two, &Fixed(loads.to_vec()), 50), expected, "{loads:?}");
+        }
+        // Twice the weight stands for half the latency.
+        let loads = Fixed(vec![(0, 100), (0, 150)]);
+        assert_eq!(counts(&mut picker, &readers(&[1, 2]), &loads, 50), [0, 50]);
+    }
+
+    #[test]
+    fn own_zone_first_as_long_as_somebody_there_fits() {
+        let zoned = |node, weight, zone: Option<&str>| Reader { node, weight, zone: zone.map(Into::into) };
+        let here = [zoned(0, 1, Some("a")), zoned(1, 1, Some("b")), zoned(2, 1, Some("a")), zoned(3, 1, None)];
+        let none_here = [zoned(0, 0, Some("a")), zoned(1, 1, Some("b")), zoned(3, 1, None)];
+        let master = zoned(9, 1, Some("a"));
+        for balancer in ALL {
+            let seen = |readers: &[Reader], master: Option<&Reader>, zone: Option<&str>, avoid| {
+                let mut picker = Picker::seeded(balancer, zone, 5);
+                let mut nodes: Vec<NodeId> = (0..100)
+                    .map(|_| picker.pick(Candidates { readers, master }, &Fixed(vec![]), avoid).unwrap())
+                    .collect();
+                nodes.sort_unstable();
+                nodes.dedup();
+                nodes
+            };
+            assert_eq!(seen(&here, None, Some("a"), None), [0, 2], "{balancer:?}");
+            assert_eq!(seen(&here, None, Some("a"), Some(2)), [0], "{balancer:?}");
+            assert_eq!(seen(&here, None, Some("c"), None), [0, 1, 2, 3], "{balancer:?}");
+            assert_eq!(seen(&here, None, None, None), [0, 1, 2, 3], "{balancer:?}");
+            assert_eq!(seen(&none_here, None, Some("a"), None), [1, 3], "{balancer:?}");
+            assert_eq!(seen(&none_here, Some(&master), Some("a"), None), [9], "{balancer:?}");
+            assert_eq!(seen(&none_here, Some(&master), Some("a"), Some(9)), [1, 3], "{balancer:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_fits_is_none_and_the_most_nodes_work() {
+        for balancer in ALL {
+            let mut picker = Picker::seeded(balancer, None, 5);
+            let mut pick = |weights: &[u32], avoid| {
+                let readers = readers(weights);
+                picker.pick(Candidates { readers: &readers, master: None }, &Fixed(vec![]), avoid)
+            };
+            assert_eq!(pick(&[], None), None);
+            assert_eq!(pick(&[0, 0], None), None);
+            assert_eq!(pick(&[1], Some(0)), None);
+            assert_eq!(pick(&[0, 3], None), Some(1));
+            assert!(pick(&[u32::MAX; MAX_NODES], None).is_some());
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! Requests that get the session's full attention: one at a time, with everything before them answered.
+//!
+//! Says which file acts on which command. Must not be reached by anything that may share a connection.
+
+use std::rc::Rc;
+
+use super::{Session, Turn, errors};
+use crate::command::{self, Class, Command};
+use crate::metrics::Count;
+use crate::resp::{Args, Violation, encode};
+use crate::route::Want;
+use crate::upstream::{LaneId, Lease, Refused};
+
+impl Session {
+    /// Acts on one turn. False: the session ends.
+    pub(super) async fn take_turn(self: &Rc<Self>, turn: Turn) -> bool {
+        let request = match &turn {
+            Turn::Close => return false,
+            Turn::Inline(request) => {
+                // From here it is a request like any other, at the front of the input.
+                self.put_back(request);
+                return true;
+            }
+            Turn::Command(request) => &**request,
+            Turn::Large | Turn::Invalid(_) => &[],
+        };
+        if !self.drained().await {
+            return false;
+        }
+        if !self.state.borrow().replay.is_empty() {
+            // What must be sent again comes before the turn at hand.
+            self.put_back(request);
+            return true;
+        }
+        match turn {
+            Turn::Invalid(violation) => self.protocol_error(violation),
+            Turn::Large => self.large().await,
+            _ => self.command(request).await,
+        }
+    }
+
+    fn put_back(&self, request: &[u8]) {
+        self.state.borrow_mut().input.splice(0..0, request.iter().copied());
+    }
+
+    fn protocol_error(&self, violation: Violation) -> bool {
+        self.front.cells.count(Count::ProtocolErrors, 1);
+        self.reply(&errors::protocol(violation));
+        let s = &mut *self.state.borrow_mut();
+        s.input.clear();
+        s.rescan = false;
+        s.closing = true;
+        true
+    }
+
+    async fn command(self: &Rc<Self>, request: &[u8]) -> bool {
+        let verdict = command::classify(Args::new(request));
+        let name = verdict.command.map_or("", |c| c.name);
+        match (verdict.class, name) {
+            (Class::Forbidden, _) | (_, "monitor" | "client|reply" | "script|debug") => {
+                self.front.cells.count(Count::RefusedForbidden, 1);
+                self.local(&errors::forbidden(name))
+            }
+            (Class::AllNodes, _) => self.on_all_nodes(request).await,
+            (_, "quit") => {
+                self.local(errors::OK);
+                self.state.borrow_mut().closing = true;
+                true
+            }
+            (_, "reset") => self.reset(),
+            (_, "select") => self.select(request).await,
+            (_, "auth") => self.auth(request).await,
+            (_, "hello") => self.hello(request).await,
+            _ if name.starts_with("client|") => self.client(name, request),
+            _ => self.pin(request).await,
+        }
+    }
+
+    /// Puts redweir's own answer on its way.
+    pub(super) fn local(&self, reply: &[u8]) -> bool {
+        self.front.cells.count(Count::LocalReplies, 1);
+        self.reply(reply);
+        true
+    }
+
+    /// Reply bytes with nothing in flight before them.
+    pub(super) fn reply(&self, bytes: &[u8]) {
+        self.push(&mut self.state.borrow_mut(), bytes);
+    }
+
+    /// RESET went through on the pinned connection, which is gone with it.
+    pub(super) fn reset_after_pin(&self) -> bool {
+        self.forget_login();
+        true
+    }
+
+    /// RESET: as a new connection (networking.c clearClientConnectionState).
+    fn reset(&self) -> bool {
+        self.forget_login();
+        self.local(errors::RESET)
+    }
+
+    fn forget_login(&self) {
+        let lane = self.front.pool.lane(self.front.first_lane(2));
+        let s = &mut *self.state.borrow_mut();
+        (s.lane, s.resp, s.db) = (lane, 2, 0);
+        s.name.clear();
+    }
+
+    /// SELECT is the server's to judge: it knows how many databases there are and what the user may do.
+    async fn select(&self, request: &[u8]) -> bool {
+        let (lane, db) = {
+            let s = self.state.borrow();
+            (s.lane, Args::new(request).nth(1).and_then(number))
+        };
+        let reply = match self.ask(Want::Read, request).await {
+            Ok((reply, mut lease)) => {
+                if let (b"+OK\r\n", Some(db)) = (&*reply, db) {
+                    lease.set_db(db);
+                    self.front.pool.give_back(lane, lease);
+                    self.state.borrow_mut().db = db;
+                }
+                reply
+            }
+            Err(text) => text,
+        };
+        self.local(&reply)
+    }
+
+    /// One request on a connection of its own, to the master or whichever node the policy picks for a read.
+    ///
+    /// # Errors
+    /// The error reply to give the client when there is no such connection.
+    pub(super) async fn ask(&self, want: Want, request: &[u8]) -> Result<(Vec<u8>, Lease), Vec<u8>> {
+        let lane = self.state.borrow().lane;
+        let mut lease = self.lease(lane, want).await?;
+        let reply = lease.exchange(request).await.map_err(|e| errors::no_connection(&e))?;
+        Ok((reply, lease))
+    }
+
+    /// A connection of its own, waiting for a master like any held request.
+    ///
+    /// # Errors
+    /// The error reply to give the client.
+    pub(super) async fn lease(&self, lane: LaneId, want: Want) -> Result<Lease, Vec<u8>> {
+        let deadline = tokio::time::Instant::now() + self.front.listener.hold;
+        let mut epochs = self.front.view.subscribe();
+        loop {
+            epochs.mark_unchanged();
+            if let Some(target) = self.front.target(want) {
+                match self.front.pool.lease(lane, &target).await {
+                    Ok(lease) => return Ok(lease),
+                    Err(Refused::Handshake(text)) => return Err(format!("-{text}\r\n").into_bytes()),
+                    Err(Refused::Io(e)) if e.kind() == std::io::ErrorKind::WouldBlock => {
+                        return Err(errors::PINNED_FULL.to_vec());
+                    }
+                    Err(_) => {}
+                }
+            }
+            let pause = tokio::time::Duration::from_millis(20);
+            let _ = tokio::time::timeout(pause, epochs.changed()).await;
+            if tokio::time::Instant::now() >= deadline {
+                self.front.cells.count(Count::RefusedHold, 1);
+                return Err(errors::hold_expired(self.front.listener.hold));
+            }
+        }
+    }
+
+    /// SCRIPT FLUSH and its like: to every node; the answer is the master's.
+    async fn on_all_nodes(&self, request: &[u8]) -> bool {
+        let reply = match self.ask(Want::Master, request).await {
+            Ok((reply, lease)) => {
+                self.front.pool.give_back(self.state.borrow().lane, lease);
+                reply
+            }
+            Err(text) => text,
+        };
+        if reply.first() != Some(&b'-') {
+            self.on_replicas(request).await;
+        }
+        self.local(&reply)
+    }
+
+    async fn on_replicas(&self, request: &[u8]) {
+        let lane = self.state.borrow().lane;
+        for target in self.front.replicas() {
+            if let Ok(mut lease) = self.front.pool.lease(lane, &target).await
+                && lease.exchange(request).await.is_ok()
+            {
+                self.front.pool.give_back(lane, lease);
+            }
+        }
+    }
+
+    /// The arity check of commands that redweir answers itself.
+    pub(super) fn arity_fits(command: &Command, request: &[u8]) -> bool {
+        let n = Args::new(request).remaining() as i64;
+        let arity = i64::from(command.arity);
+        if arity >= 0 { n == arity } else { n >= -arity }
+    }
+}
+
+/// A plain decimal argument.
+pub(super) fn number(arg: &[u8]) -> Option<u32> {
+    std::str::from_utf8(arg).ok()?.parse().ok()
+}
+
+/// A reply that holds one bulk string, or null.
+pub(super) fn bulk_or_null(bytes: Option<&[u8]>, resp: u8) -> Vec<u8> {
+    let mut out = Vec::new();
+    match bytes {
+        Some(bytes) => encode::bulk(&mut out, bytes),
+        None => encode::null(&mut out, resp),
+    }
+    out
+}

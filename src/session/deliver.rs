@@ -1,0 +1,153 @@
+//! Replies on their way back to the client: written straight from the node's read buffer when nothing is queued.
+//!
+//! Called by connections' tasks. Must not dispatch requests: it notes what came and wakes the session's own task.
+
+use super::Session;
+use super::kind;
+use super::settle::{self, Settled};
+use super::state::{Park, State};
+use crate::command;
+use crate::metrics::Count;
+use crate::resp::{Args, request};
+use crate::topology::Hint;
+use crate::upstream::refusal::{self, Refusal};
+use crate::upstream::{Receiver, Times};
+
+impl Receiver for Session {
+    #[inline]
+    fn replies(&self, bytes: &[u8], n: u32, times: &Times) {
+        let s = &mut *self.state.borrow_mut();
+        self.answered(s, n, times);
+        s.stuck_since = None;
+        s.tries = 0;
+        self.push(s, bytes);
+    }
+
+    fn piece(&self, bytes: &[u8], done: bool, times: &Times) -> usize {
+        let s = &mut *self.state.borrow_mut();
+        if done {
+            self.answered(s, 1, times);
+        }
+        self.push(s, bytes);
+        s.backlogged = !done;
+        if s.dead { 0 } else { s.out_len() }
+    }
+
+    fn settle(&self, request: &[u8], reply: &[u8], node: u16) {
+        let s = &mut *self.state.borrow_mut();
+        s.in_flight = s.in_flight.saturating_sub(1);
+        let refused = refusal::of(reply);
+        match refused {
+            Some(Refusal::ReadOnly | Refusal::Redirect) => self.front.view.suspect(Hint::Demoted(node)),
+            Some(Refusal::Loading | Refusal::MasterDown) => self.front.view.suspect(Hint::Unready(node)),
+            None => {}
+        }
+        s.settled.push(Settled {
+            request: request.to_vec(),
+            reply: reply.to_vec(),
+            refused: refused.is_some(),
+            idempotent: self.is_idempotent(request),
+        });
+        s.avoid = Some(node);
+        if s.in_flight == 0 {
+            s.tries += 1;
+            self.conclude(s);
+        }
+        s.wake();
+    }
+
+    fn lost(&self, written: &[u8], unwritten: &[u8], torn: bool, node: u16) {
+        let s = &mut *self.state.borrow_mut();
+        self.conclude(s);
+        for request in request::each(written) {
+            s.in_flight = s.in_flight.saturating_sub(1);
+            if torn || !self.is_idempotent(request) {
+                if !torn {
+                    self.front.cells.count(Count::UnknownOutcome, 1);
+                }
+                s.die();
+            } else {
+                self.front.cells.count(Count::RetriedReads, 1);
+                s.replay.extend_from_slice(request);
+            }
+        }
+        for request in request::each(unwritten) {
+            s.in_flight = s.in_flight.saturating_sub(1);
+            self.count_retry(request);
+            s.replay.extend_from_slice(request);
+        }
+        s.avoid = Some(node);
+        s.tries += 1;
+        s.wake();
+    }
+}
+
+impl Session {
+    #[inline]
+    fn answered(&self, s: &mut State, n: u32, times: &Times) {
+        let cells = &self.front.cells;
+        cells.request.observe(times.answered.saturating_duration_since(times.read), u64::from(n));
+        cells.upstream.observe(times.answered.saturating_duration_since(times.sent), u64::from(n));
+        let before = s.in_flight;
+        s.in_flight = before.saturating_sub(n);
+        let throttled = before >= self.front.limits.pipeline as u32;
+        if throttled || (s.in_flight == 0 && (s.park == Park::Drain || s.closing || s.rescan)) {
+            s.wake();
+        }
+    }
+
+    /// Hands reply bytes to the client, keeping what its socket does not take.
+    #[inline]
+    pub(super) fn push(&self, s: &mut State, bytes: &[u8]) {
+        if s.dead {
+            return;
+        }
+        self.front.cells.count(Count::BytesToClients, bytes.len() as u64);
+        let written = if s.out_len() > 0 {
+            0
+        } else {
+            match s.stream.try_write(bytes) {
+                Ok(n) => n,
+                Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => 0,
+                Err(_) => return s.die(),
+            }
+        };
+        if written < bytes.len() {
+            s.out.extend_from_slice(&bytes[written..]);
+            if s.out_len() > self.front.limits.client_output_bytes {
+                self.front.cells.count(Count::SlowClients, 1);
+                tracing::warn!(id = self.id, "a client that reads too slowly was disconnected");
+                s.die();
+            }
+            s.wake();
+        }
+    }
+
+    /// Everything on the spoiled connection is back: answer what is settled, keep the rest to be sent again.
+    fn conclude(&self, s: &mut State) {
+        let settled = std::mem::take(&mut s.settled);
+        let answered = settle::answered(&settled);
+        for done in &settled[..answered] {
+            self.push(s, &done.reply);
+        }
+        for again in &settled[answered..] {
+            self.count_retry(&again.request);
+            s.replay.extend_from_slice(&again.request);
+        }
+    }
+
+    fn count_retry(&self, request: &[u8]) {
+        let what = if self.is_idempotent(request) { Count::RetriedReads } else { Count::RetriedWrites };
+        self.front.cells.count(what, 1);
+    }
+
+    fn is_idempotent(&self, request: &[u8]) -> bool {
+        self.kind(request).is_idempotent()
+    }
+
+    /// The kind of a complete request, looked up again: only off the fast path.
+    pub(super) fn kind(&self, request: &[u8]) -> kind::Kind {
+        let verdict = command::classify(Args::new(request));
+        kind::of(&verdict, || self.runtime_class(request))
+    }
+}

@@ -1,0 +1,155 @@
+//! A run of requests -> a node. The rules of order inside one client's pipeline live here.
+//!
+//! Reads in flight and a write behind them: the write waits. A write in flight and reads behind them: they go to the
+//! master on the same connection. A run that holds a write goes to the master as a whole. So a pipeline sees its own
+//! effects and never the future, and nothing waits but a write directly behind reads of an earlier batch.
+
+use std::rc::Rc;
+use std::time::Instant;
+
+use super::front::Way;
+use super::kind::Kind;
+use super::state::{Park, Side, State};
+use super::{Session, errors};
+use crate::metrics::{Count, Kind as Label, Reason};
+use crate::route::Want;
+use crate::upstream::{Conn, Full, Receiver};
+
+/// Neighbouring requests of one buffer that go one way.
+pub struct Run {
+    pub start: usize,
+    pub end: usize,
+    pub n: u32,
+    reads: u32,
+    master_reads: u32,
+    scripts: u32,
+}
+
+/// What became of a run.
+pub enum Go {
+    Sent,
+    Wait(Park),
+}
+
+impl Run {
+    pub fn at(start: usize) -> Self {
+        Self { start, end: start, n: 0, reads: 0, master_reads: 0, scripts: 0 }
+    }
+
+    #[inline]
+    pub fn add(&mut self, len: usize, kind: Kind) {
+        self.end += len;
+        self.n += 1;
+        match kind {
+            Kind::Read => self.reads += 1,
+            Kind::MasterRead => self.master_reads += 1,
+            Kind::Script => self.scripts += 1,
+            Kind::Write | Kind::Alone => {}
+        }
+    }
+
+    /// Requests that may not be executed twice.
+    fn writes(&self) -> u32 {
+        self.n - self.reads - self.master_reads
+    }
+}
+
+impl Session {
+    #[inline]
+    pub(super) fn dispatch(self: &Rc<Self>, s: &mut State, bytes: &[u8], run: &Run, now: Instant) -> Go {
+        let side = if run.reads == run.n { Side::Replica } else { Side::Master };
+        if s.in_flight > 0 {
+            return self.join(s, bytes, run, side, now);
+        }
+        let want = if side == Side::Replica { Want::Read } else { Want::Master };
+        match self.front.way(want, s.lane, s.avoid.take()) {
+            Way::Conn { conn, reason, epoch } => {
+                s.side = side;
+                s.epoch = epoch;
+                self.append(s, conn, bytes, run, reason, now)
+            }
+            Way::Hold if s.refusing && side == Side::Replica => {
+                let text = errors::hold_expired(self.front.listener.hold);
+                self.answer_all(s, run.n, &text, Count::RefusedHold);
+                Go::Sent
+            }
+            Way::Hold => Go::Wait(Park::Hold),
+            Way::NoNode => {
+                self.answer_all(s, run.n, errors::NO_REPLICA, Count::RefusedNoNode);
+                Go::Sent
+            }
+        }
+    }
+
+    /// Requests of this session are on their way: join them, or wait for them.
+    #[inline]
+    fn join(self: &Rc<Self>, s: &mut State, bytes: &[u8], run: &Run, side: Side, now: Instant) -> Go {
+        if s.side == Side::Replica && side == Side::Master {
+            return Go::Wait(Park::Drain);
+        }
+        let Some(conn) = s.conn.clone() else { return Go::Wait(Park::Drain) };
+        if !s.settled.is_empty() || !self.front.still_fits(&conn, s.side == Side::Master, s.epoch) {
+            return Go::Wait(Park::Drain);
+        }
+        let reason = if s.side == Side::Master { Reason::OwnWrite } else { Reason::Replica };
+        self.append(s, conn, bytes, run, reason, now)
+    }
+
+    #[inline]
+    fn append(
+        self: &Rc<Self>,
+        s: &mut State,
+        conn: Rc<Conn>,
+        bytes: &[u8],
+        run: &Run,
+        reason: Reason,
+        now: Instant,
+    ) -> Go {
+        let idempotent = run.writes() == 0;
+        let me: Rc<dyn Receiver> = Rc::clone(self) as Rc<dyn Receiver>;
+        match conn.append(bytes, run.n, me, s.db, now, idempotent) {
+            Ok(()) => {}
+            Err(Full) if s.in_flight > 0 => return Go::Wait(Park::Drain),
+            Err(Full) => {
+                self.answer_all(s, run.n, errors::UPSTREAM_FULL, Count::RefusedFull);
+                return Go::Sent;
+            }
+        }
+        self.count(conn.target.node, run, reason, s.side);
+        s.in_flight += run.n;
+        s.wrote |= !idempotent;
+        s.conn = Some(conn);
+        if s.reserved > 0 {
+            self.unhold(s, true);
+        }
+        Go::Sent
+    }
+
+    #[inline]
+    fn count(&self, node: u16, run: &Run, reason: Reason, side: Side) {
+        let cells = &self.front.cells;
+        if side == Side::Replica {
+            cells.routed(node, Label::Read, reason, u64::from(run.n));
+            return;
+        }
+        let writes = run.writes() - run.scripts;
+        // Reads that share a run with a write follow it; alone on this side they follow one in flight.
+        let read_reason = if run.n > run.reads { Reason::OwnWrite } else { reason };
+        let counts = [
+            (Label::Read, read_reason, run.reads),
+            (Label::MasterRead, Reason::Master, run.master_reads),
+            (Label::Write, Reason::Master, writes),
+            (Label::Script, Reason::Master, run.scripts),
+        ];
+        for (label, reason, n) in counts.into_iter().filter(|(_, _, n)| *n > 0) {
+            cells.routed(node, label, reason, u64::from(n));
+        }
+    }
+
+    /// The same answer to `n` requests, with nothing on its way before them.
+    fn answer_all(&self, s: &mut State, n: u32, text: &[u8], what: Count) {
+        self.front.cells.count(what, u64::from(n));
+        self.push(s, &text.repeat(n as usize));
+        self.unhold(s, false);
+    }
+}

@@ -1,0 +1,92 @@
+//! Every text a client can see from redweir itself, in one place.
+//!
+//! Where the meaning is Redis' own, so are code and text (networking.c, server.c). Others begin with a code client
+//! libraries know how to treat, and say what to do.
+
+use std::time::Duration;
+
+use crate::resp::Violation;
+
+pub const OK: &[u8] = b"+OK\r\n";
+pub const RESET: &[u8] = b"+RESET\r\n";
+pub const MAX_CLIENTS: &[u8] = b"-ERR max number of clients reached\r\n";
+pub const NO_REPLICA: &[u8] =
+    b"-MASTERDOWN redweir: the read policy allows replicas only and none is fit to read from; nothing was executed\r\n";
+pub const UPSTREAM_FULL: &[u8] =
+    b"-TRYAGAIN redweir: too many bytes wait for this node (limits.upstream-bytes); nothing was executed\r\n";
+pub const HOLD_FULL: &[u8] =
+    b"-MASTERDOWN redweir: no verified master and the queue of held requests is full; nothing was executed\r\n";
+pub const PINNED_FULL: &[u8] =
+    b"-ERR redweir: too many connections of their own in use (limits.pinned); nothing was executed\r\n";
+pub const NAME_INVALID: &[u8] = b"-ERR Client names cannot contain spaces, newlines or special characters.\r\n";
+pub const SYNTAX: &[u8] = b"-ERR syntax error\r\n";
+pub const EXECABORT: &[u8] = b"-EXECABORT Transaction discarded because of previous errors.\r\n";
+
+/// A held request's time is up.
+pub fn hold_expired(after: Duration) -> Vec<u8> {
+    format!("-MASTERDOWN redweir: no verified master within {after:?}; nothing was executed, try again\r\n")
+        .into_bytes()
+}
+
+/// A command redweir does not let through.
+pub fn forbidden(name: &str) -> Vec<u8> {
+    let name = name.replace('|', " ").to_uppercase();
+    format!("-ERR redweir: '{name}' would break the replication set or a shared connection and is refused; send it to the node itself\r\n")
+        .into_bytes()
+}
+
+/// A command that redweir answers by itself, in a form it does not know yet.
+pub fn unsupported(name: &str) -> Vec<u8> {
+    let name = name.replace('|', " ").to_uppercase();
+    format!("-ERR redweir: '{name}' is not supported through the proxy; send it to the node itself\r\n").into_bytes()
+}
+
+/// server.c, addReplySubcommandSyntaxError and the arity check.
+pub fn arity(name: &str) -> Vec<u8> {
+    format!("-ERR wrong number of arguments for '{name}' command\r\n").into_bytes()
+}
+
+/// A connection of its own could not be had.
+pub fn no_connection(why: &dyn std::fmt::Display) -> Vec<u8> {
+    let why: String = why.to_string().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    format!("-MASTERDOWN redweir: no connection to the node: {why}; nothing was executed\r\n").into_bytes()
+}
+
+/// networking.c setProtocolError: the text, after which the connection is closed.
+pub fn protocol(violation: Violation) -> Vec<u8> {
+    let mut text = b"-ERR Protocol error: ".to_vec();
+    match violation {
+        Violation::MultibulkLength => text.extend_from_slice(b"invalid multibulk length"),
+        Violation::BulkLength => text.extend_from_slice(b"invalid bulk length"),
+        Violation::MultibulkTooBig => text.extend_from_slice(b"too big mbulk count string"),
+        Violation::BulkTooBig => text.extend_from_slice(b"too big bulk count string"),
+        Violation::InlineTooBig => text.extend_from_slice(b"too big inline request"),
+        Violation::UnbalancedQuotes => text.extend_from_slice(b"unbalanced quotes in request"),
+        Violation::ExpectedDollar(got) => {
+            text.extend_from_slice(b"expected '$', got '");
+            // addReplyErrorFormat replaces line ends, so that an error stays one line.
+            text.push(if matches!(got, b'\r' | b'\n') { b' ' } else { got });
+            text.push(b'\'');
+        }
+    }
+    text.extend_from_slice(b"\r\n");
+    text
+}
+
+/// networking.c clientSetinfoCommand.
+pub fn unknown_option(option: &[u8]) -> Vec<u8> {
+    one_line("-ERR Unrecognized option '", option, "'")
+}
+
+pub fn info_invalid(option: &[u8]) -> Vec<u8> {
+    let lower = option.to_ascii_lowercase();
+    one_line("-ERR ", &lower, " cannot contain spaces, newlines or special characters.")
+}
+
+fn one_line(before: &str, middle: &[u8], after: &str) -> Vec<u8> {
+    let mut out = before.as_bytes().to_vec();
+    out.extend(middle.iter().map(|b| if matches!(b, b'\r' | b'\n') { b' ' } else { *b }));
+    out.extend_from_slice(after.as_bytes());
+    out.extend_from_slice(b"\r\n");
+    out
+}

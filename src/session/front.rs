@@ -1,0 +1,317 @@
+//! What all sessions of one listener on one worker share: the snapshot, the connections, the counters, who waits.
+//!
+//! Must not hold a session's own state. Invariant: a node is chosen from the newest published snapshot, and a connection
+//! made before its node lost a role is never chosen again.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::task::Waker;
+use std::time::Duration;
+
+use arc_swap::{ArcSwap, Cache};
+
+use super::Session;
+use crate::config::{ClientAuth, Limits, ListenerConfig, Login};
+use crate::metrics::{Cells, Reason};
+use crate::route::{self, Decision, Loads, Picker, Want};
+use crate::topology::{Hint, NodeId, NodeState, Shard, Topology, View, Writes};
+use crate::upstream::{Conn, Event, Lane, LaneId, Pool, Settings, Target, Verdict};
+
+/// Bytes read from a client at once; one buffer serves all sessions of a worker.
+pub const SCRATCH: usize = 64 * 1024;
+
+/// Counts that span workers. Touched when a session comes or goes or must wait, never per request.
+pub struct Shared {
+    pub sessions: AtomicUsize,
+    /// Client ids are unique over all listeners of the process.
+    next_id: Arc<AtomicU64>,
+    held_bytes: AtomicUsize,
+}
+
+impl Shared {
+    pub fn new(next_id: Arc<AtomicU64>) -> Self {
+        Self { sessions: AtomicUsize::new(0), next_id, held_bytes: AtomicUsize::new(0) }
+    }
+
+    pub(super) fn next_id(&self) -> u64 {
+        self.next_id.fetch_add(1, Relaxed) + 1
+    }
+}
+
+pub struct Front {
+    pub listener: ListenerConfig,
+    pub limits: Limits,
+    pub view: Arc<View>,
+    pub pool: Rc<Pool>,
+    pub cells: Arc<Cells>,
+    pub shared: Arc<Shared>,
+    pub scratch: RefCell<Box<[u8]>>,
+    snapshot: RefCell<Cache<Arc<ArcSwap<Topology>>, Arc<Topology>>>,
+    picker: RefCell<Picker>,
+    /// The reader chosen in this round, kept while its connection has unwritten requests to join.
+    choice: Cell<Option<Choice>>,
+    waiting: RefCell<Vec<Waker>>,
+    /// Everyone connected, by id: needed to drain.
+    sessions: RefCell<HashMap<u64, Weak<Session>>>,
+    /// Grows each time `waiting` is emptied, so that nobody is in it twice.
+    round: Cell<u64>,
+    node_login: Option<Login>,
+}
+
+#[derive(Clone, Copy)]
+struct Choice {
+    epoch: u64,
+    lane: LaneId,
+    node: NodeId,
+    reason: Reason,
+}
+
+/// Where a run goes, as a connection.
+pub enum Way {
+    Conn { conn: Rc<Conn>, reason: Reason, epoch: u64 },
+    Hold,
+    NoNode,
+}
+
+impl Front {
+    pub fn new(
+        listener: ListenerConfig,
+        limits: Limits,
+        connect_timeout: Duration,
+        node_login: Option<Login>,
+        view: Arc<View>,
+        cells: Arc<Cells>,
+        shared: Arc<Shared>,
+    ) -> Rc<Self> {
+        let settings = Settings {
+            connect_timeout,
+            upstream_bytes: limits.upstream_bytes,
+            large: limits.large_bytes,
+            connections_per_node: limits.connections_per_node,
+            pinned: limits.pinned,
+        };
+        let hints = Arc::clone(&view);
+        let on_event = Box::new(move |event| match event {
+            Event::Lost { node } => hints.suspect(Hint::Lost(node)),
+            Event::Handshake { node, text } => {
+                tracing::warn!(node, text, "a node refused a session's login");
+            }
+        });
+        Rc::new(Self {
+            pool: Pool::new(settings, Arc::clone(&cells), on_event),
+            picker: RefCell::new(Picker::new(listener.balancer, listener.zone.as_deref())),
+            snapshot: RefCell::new(Cache::new(view.snapshot())),
+            scratch: RefCell::new(vec![0; SCRATCH].into_boxed_slice()),
+            choice: Cell::new(None),
+            waiting: RefCell::default(),
+            sessions: RefCell::default(),
+            round: Cell::new(1),
+            node_login,
+            listener,
+            limits,
+            view,
+            cells,
+            shared,
+        })
+    }
+
+    /// The lane of a session that has not logged in.
+    pub fn first_lane(&self, resp: u8) -> Lane {
+        let login = match self.listener.auth {
+            ClientAuth::Passthrough => None,
+            ClientAuth::Proxy => self.node_login.clone(),
+        };
+        Lane { login, resp }
+    }
+
+    pub fn topology(&self) -> Arc<Topology> {
+        Arc::clone(self.snapshot.borrow_mut().load())
+    }
+
+    /// The connection for a run that wants `want`; `avoid` just failed it.
+    #[inline]
+    pub fn way(&self, want: Want, lane: LaneId, avoid: Option<NodeId>) -> Way {
+        let mut cache = self.snapshot.borrow_mut();
+        let topology = cache.load();
+        if let (Want::Read, None) = (want, avoid)
+            && let Some(choice) = self.choice.get()
+            && choice.epoch == topology.epoch
+            && choice.lane == lane
+            && let Some(conn) = self.pool.peek(lane, choice.node)
+            && conn.is_dirty()
+        {
+            return Way::Conn { conn, reason: choice.reason, epoch: choice.epoch };
+        }
+        self.decide(topology, want, lane, avoid)
+    }
+
+    fn decide(&self, topology: &Topology, want: Want, lane: LaneId, mut avoid: Option<NodeId>) -> Way {
+        let Some(shard) = topology.shards.first() else { return Way::Hold };
+        let loads = LaneLoads { pool: &self.pool, lane };
+        let retry = avoid.is_some();
+        // Twice: a node that cannot be dialled right now is avoided once.
+        for _ in 0..2 {
+            let decision =
+                route::route(want, self.listener.read_policy, shard, &mut self.picker.borrow_mut(), &loads, avoid);
+            let (node, reason) = match decision {
+                Decision::To { node, reason } => (node, reason),
+                Decision::Hold => return Way::Hold,
+                Decision::NoNode => return Way::NoNode,
+            };
+            if let Some(conn) = self.conn(topology, lane, node) {
+                let reason = if retry { Reason::Retry } else { reason };
+                if want == Want::Read {
+                    self.choice.set(Some(Choice { epoch: topology.epoch, lane, node, reason }));
+                }
+                return Way::Conn { conn, reason, epoch: topology.epoch };
+            }
+            if want == Want::Master {
+                break;
+            }
+            avoid = Some(node);
+        }
+        Way::Hold
+    }
+
+    fn conn(&self, topology: &Topology, lane: LaneId, id: NodeId) -> Option<Rc<Conn>> {
+        let node = topology.node(id)?;
+        let target = || Target { node: id, generation: node.generation, dial: Arc::clone(&node.dial) };
+        self.pool.shared(lane, target, node.generation, id)
+    }
+
+    /// Whether a connection in use may take more of what it carries: its node still has the role, in the same life.
+    #[inline]
+    pub fn still_fits(&self, conn: &Conn, master: bool, since: u64) -> bool {
+        let mut cache = self.snapshot.borrow_mut();
+        let topology = cache.load();
+        conn.is_open() && (topology.epoch == since || fits(topology, &conn.target, master))
+    }
+
+    /// Where a connection of one's own should go: the master, or for reads whoever the policy picks.
+    pub fn target(&self, want: Want) -> Option<Target> {
+        let topology = self.topology();
+        let shard = topology.shards.first()?;
+        let idle = NoLoads;
+        match route::route(want, self.listener.read_policy, shard, &mut self.picker.borrow_mut(), &idle, None) {
+            Decision::To { node, .. } => {
+                topology.node(node).map(|n| Target { node, generation: n.generation, dial: Arc::clone(&n.dial) })
+            }
+            _ => None,
+        }
+    }
+
+    /// Every replica that could be reached, in rotation or not.
+    pub fn replicas(&self) -> Vec<Target> {
+        let topology = self.topology();
+        let replica = |n: &&Arc<crate::topology::Node>| {
+            matches!(n.state, NodeState::Replica | NodeState::Lagging | NodeState::Unlinked)
+        };
+        let target =
+            |n: &Arc<crate::topology::Node>| Target { node: n.id, generation: n.generation, dial: Arc::clone(&n.dial) };
+        topology.nodes.iter().filter(replica).map(target).collect()
+    }
+
+    /// Wakes `waker` at the next change of topology. `round` is the caller's memory of having asked.
+    pub fn wait_for_change(&self, waker: &Waker, round: &mut u64) {
+        if *round != self.round.get() {
+            *round = self.round.get();
+            self.waiting.borrow_mut().push(waker.clone());
+        }
+    }
+
+    /// Follows the topology until it ends: retires connections that lost their role and wakes who waits, first come first.
+    pub async fn follow(self: Rc<Self>) {
+        let mut epochs = self.view.subscribe();
+        while epochs.changed().await.is_ok() {
+            let topology = self.topology();
+            self.pool.sweep(|target| judge(&topology, target));
+            self.round.set(self.round.get() + 1);
+            for waker in self.waiting.take() {
+                waker.wake();
+            }
+        }
+    }
+
+    pub(super) fn enter(&self, session: &Rc<Session>) {
+        self.sessions.borrow_mut().insert(session.id, Rc::downgrade(session));
+        self.cells.sessions.add(1);
+    }
+
+    pub(super) fn leave(&self, id: u64) {
+        self.sessions.borrow_mut().remove(&id);
+        self.cells.sessions.sub(1);
+    }
+
+    /// Every session closes once what it sent so far is answered.
+    pub fn drain(&self) {
+        let sessions: Vec<_> = self.sessions.borrow().values().filter_map(Weak::upgrade).collect();
+        for session in sessions {
+            session.drain();
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.sessions.borrow().is_empty()
+    }
+
+    /// Reserves room for a held session's bytes; false: the queue is full.
+    pub fn reserve_hold(&self, bytes: usize) -> bool {
+        let before = self.shared.held_bytes.fetch_add(bytes, Relaxed);
+        let fits = before + bytes <= self.listener.hold_bytes;
+        if !fits {
+            self.shared.held_bytes.fetch_sub(bytes, Relaxed);
+        }
+        fits
+    }
+
+    pub fn release_hold(&self, bytes: usize) {
+        self.shared.held_bytes.fetch_sub(bytes, Relaxed);
+    }
+}
+
+fn fits(topology: &Topology, target: &Target, master: bool) -> bool {
+    let Some(shard) = topology.shards.first() else { return false };
+    let same_life = topology.node(target.node).is_some_and(|n| n.generation == target.generation);
+    same_life && (is_master(shard, target.node) || (!master && shard.readers.iter().any(|r| r.node == target.node)))
+}
+
+fn is_master(shard: &Shard, node: NodeId) -> bool {
+    shard.writes == Writes::Open(node)
+}
+
+fn judge(topology: &Topology, target: &Target) -> Verdict {
+    match topology.node(target.node) {
+        None => Verdict::Kill,
+        Some(node) if node.state == NodeState::Down => Verdict::Kill,
+        Some(node) if node.generation != target.generation => Verdict::Retire,
+        Some(_) => Verdict::Keep,
+    }
+}
+
+struct LaneLoads<'a> {
+    pool: &'a Pool,
+    lane: LaneId,
+}
+
+impl Loads for LaneLoads<'_> {
+    fn in_flight(&self, node: NodeId) -> u32 {
+        self.pool.peek(self.lane, node).map_or(0, |conn| conn.in_flight())
+    }
+    fn latency_ns(&self, node: NodeId) -> u64 {
+        self.pool.peek(self.lane, node).map_or(0, |conn| conn.ewma_ns())
+    }
+}
+
+struct NoLoads;
+
+impl Loads for NoLoads {
+    fn in_flight(&self, _: NodeId) -> u32 {
+        0
+    }
+    fn latency_ns(&self, _: NodeId) -> u64 {
+        0
+    }
+}

@@ -1,0 +1,313 @@
+//! From bytes to runs: reads from the client, finds requests, groups neighbours that go the same way.
+//!
+//! The session's one task runs this. Must not block and must not decode more than a request's name.
+//! Invariant: requests are taken in order; what cannot go on its way stays in `input` and is looked at again.
+
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::dispatch::{Go, Run};
+use super::kind::Kind;
+use super::state::{Park, State};
+use super::{Session, Turn, errors};
+use crate::metrics::Count;
+use crate::resp::{Scan, Violation, inline};
+
+/// Reply bytes waiting for a slow client above which redweir stops reading from it.
+const OUT_FULL: usize = 1 << 20;
+/// A connection attempt to the master failed: look again this much later, even if nothing changes.
+const RETRY: Duration = Duration::from_millis(20);
+
+/// Failed sends of the same requests after which the next one waits a moment.
+const TRIES: u32 = 3;
+
+/// What stopped the walk through the input.
+enum Stop {
+    /// Nothing whole is left.
+    Hungry,
+    Parked,
+    Turn(Turn),
+}
+
+impl Session {
+    /// The session's steady state: until something needs its own task's full attention.
+    pub(super) fn poll_turn(self: &Rc<Self>, cx: &mut Context<'_>) -> Poll<Turn> {
+        let s = &mut *self.state.borrow_mut();
+        if !s.waker.as_ref().is_some_and(|w| w.will_wake(cx.waker())) {
+            s.waker = Some(cx.waker().clone());
+        }
+        loop {
+            if s.dead || self.poll_out(s, cx).is_err() {
+                return Poll::Ready(Turn::Close);
+            }
+            if s.out_len() > OUT_FULL || s.in_flight >= self.front.limits.pipeline as u32 {
+                return Poll::Pending;
+            }
+            if s.in_flight == 0 && !s.replay.is_empty() {
+                if s.tries > TRIES && s.park == Park::Not {
+                    self.park(s, Park::Hold, s.replay.len());
+                }
+                let replay = std::mem::take(&mut s.replay);
+                s.input.splice(0..0, replay);
+                s.scanner.reset();
+                s.rescan = true;
+            }
+            if s.park != Park::Not && !self.poll_unpark(s, cx) {
+                return Poll::Pending;
+            }
+            if s.rescan {
+                s.rescan = false;
+                let mut input = std::mem::take(&mut s.input);
+                let (consumed, stop) = self.walk(s, &input, Instant::now());
+                input.drain(..consumed);
+                s.input = input;
+                match self.after_walk(s, stop) {
+                    Some(turn) => return Poll::Ready(turn),
+                    None => continue,
+                }
+            }
+            if s.closing {
+                let done = s.in_flight == 0 && s.out_len() == 0 && s.replay.is_empty();
+                return if done { Poll::Ready(Turn::Close) } else { Poll::Pending };
+            }
+            match ready!(self.poll_input(s, cx)) {
+                Some(turn) => return Poll::Ready(turn),
+                None => continue,
+            }
+        }
+    }
+
+    /// One read and what it brings.
+    #[inline]
+    fn poll_input(self: &Rc<Self>, s: &mut State, cx: &mut Context<'_>) -> Poll<Option<Turn>> {
+        let mut scratch = self.front.scratch.borrow_mut();
+        let mut room = ReadBuf::new(&mut scratch);
+        match ready!(Pin::new(&mut s.stream).poll_read(cx, &mut room)) {
+            Ok(()) if !room.filled().is_empty() => {}
+            Ok(()) => {
+                s.closing = true;
+                return Poll::Ready(None);
+            }
+            Err(_) => return Poll::Ready(Some(Turn::Close)),
+        }
+        let bytes = room.filled();
+        self.front.cells.count(Count::BytesFromClients, bytes.len() as u64);
+        let now = Instant::now();
+        if s.input.is_empty() {
+            let (consumed, stop) = self.walk(s, bytes, now);
+            s.input.extend_from_slice(&bytes[consumed..]);
+            return Poll::Ready(self.after_walk(s, stop));
+        }
+        let mut input = std::mem::take(&mut s.input);
+        input.extend_from_slice(bytes);
+        let (consumed, stop) = self.walk(s, &input, now);
+        input.drain(..consumed);
+        s.input = input;
+        Poll::Ready(self.after_walk(s, stop))
+    }
+
+    fn after_walk(&self, s: &mut State, stop: Stop) -> Option<Turn> {
+        match stop {
+            Stop::Hungry => {
+                if s.input.is_empty() && s.input.capacity() > 0 {
+                    s.input = Vec::new();
+                }
+                if s.in_flight == 0 || s.tries == 0 {
+                    s.refusing = false;
+                }
+                None
+            }
+            Stop::Parked => {
+                s.scanner.reset();
+                None
+            }
+            Stop::Turn(turn) => {
+                s.scanner.reset();
+                s.rescan = true;
+                Some(turn)
+            }
+        }
+    }
+
+    /// Takes requests from `buf` until none is whole, one must wait, or one needs the session's own task. Returns how many
+    /// bytes were dealt with.
+    #[inline]
+    fn walk(self: &Rc<Self>, s: &mut State, buf: &[u8], now: Instant) -> (usize, Stop) {
+        let mut run = Run::at(0);
+        loop {
+            match s.scanner.scan(&buf[run.end..]) {
+                Scan::Request { len } => {
+                    let request = &buf[run.end..run.end + len];
+                    let kind = self.kind(request);
+                    let hopeless = s.tries > TRIES || !matches!(kind, Kind::Read);
+                    let refused = s.refusing && hopeless && kind != Kind::Alone;
+                    if kind == Kind::Alone || refused {
+                        if let Some(stopped) = self.go(s, buf, &run, now) {
+                            return stopped;
+                        }
+                        if refused {
+                            if s.in_flight > 0 {
+                                s.park = Park::Drain;
+                                return (run.end, Stop::Parked);
+                            }
+                            self.refuse_held(s);
+                            run = Run::at(run.end + len);
+                            continue;
+                        }
+                        let turn = Turn::Command(request.into());
+                        return (run.end + len, Stop::Turn(turn));
+                    }
+                    run.add(len, kind);
+                }
+                Scan::Incomplete { needs } => {
+                    if let Some(stopped) = self.go(s, buf, &run, now) {
+                        return stopped;
+                    }
+                    let have = buf.len() - run.end;
+                    if have > 0 && (needs.max(have) > self.front.limits.large_bytes) {
+                        return (run.end, Stop::Turn(Turn::Large));
+                    }
+                    return (run.end, Stop::Hungry);
+                }
+                odd => {
+                    if let Some(stopped) = self.go(s, buf, &run, now) {
+                        return stopped;
+                    }
+                    match self.odd(buf, run.end, odd) {
+                        Ok(next) => run = Run::at(next),
+                        Err((consumed, turn)) => return (consumed, Stop::Turn(turn)),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sends the run on its way; `Some` when it (or what follows) has to wait.
+    #[inline]
+    fn go(self: &Rc<Self>, s: &mut State, buf: &[u8], run: &Run, now: Instant) -> Option<(usize, Stop)> {
+        if run.n == 0 {
+            return None;
+        }
+        match self.dispatch(s, &buf[run.start..run.end], run, now) {
+            Go::Sent => None,
+            Go::Wait(park) => {
+                self.park(s, park, buf.len() - run.start);
+                Some((run.start, Stop::Parked))
+            }
+        }
+    }
+
+    /// Input that is no multibulk request: inline lines, nothings, violations.
+    fn odd(&self, buf: &[u8], at: usize, scan: Scan) -> Result<usize, (usize, Turn)> {
+        match scan {
+            Scan::Nothing { len } => Ok(at + len),
+            Scan::Inline { len } => {
+                let line = &buf[at..at + len - 1];
+                let mut request = Vec::new();
+                match inline::to_array(line.strip_suffix(b"\r").unwrap_or(line), &mut request) {
+                    Ok(false) => Ok(at + len),
+                    Ok(true) => Err((at + len, Turn::Inline(request))),
+                    Err(()) => Err((at, Turn::Invalid(Violation::UnbalancedQuotes))),
+                }
+            }
+            Scan::Invalid(violation) => Err((at, Turn::Invalid(violation))),
+            Scan::Request { .. } | Scan::Incomplete { .. } => Ok(at),
+        }
+    }
+
+    fn park(&self, s: &mut State, park: Park, bytes: usize) {
+        s.park = park;
+        if park != Park::Hold {
+            return;
+        }
+        if s.stuck_since.is_none() {
+            s.stuck_since = Some(Instant::now());
+        }
+        if s.reserved == 0 {
+            self.front.cells.count(Count::Held, 1);
+            if !self.front.reserve_hold(bytes) {
+                s.refusing = true;
+                return;
+            }
+            s.reserved = bytes.max(1);
+            self.front.cells.holding.add(1);
+            self.front.cells.holding_bytes.add(s.reserved as u64);
+        }
+    }
+
+    /// Whether what the session waited for has come.
+    fn poll_unpark(&self, s: &mut State, cx: &mut Context<'_>) -> bool {
+        match s.park {
+            Park::Not => {}
+            Park::Drain if s.in_flight > 0 => return false,
+            Park::Drain => {}
+            Park::Hold => {
+                let since = s.stuck_since.unwrap_or_else(Instant::now);
+                if since.elapsed() >= self.front.listener.hold {
+                    s.refusing = true;
+                } else if s.timer.is_none() && !s.refusing {
+                    self.front.wait_for_change(cx.waker(), &mut s.round);
+                    let left = self.front.listener.hold.saturating_sub(since.elapsed());
+                    let mut timer = Box::pin(tokio::time::sleep(left.min(RETRY)));
+                    let early = timer.as_mut().poll(cx).is_ready();
+                    s.timer = Some(timer);
+                    return early;
+                }
+            }
+        }
+        s.timer = None;
+        s.park = Park::Not;
+        s.rescan = true;
+        true
+    }
+
+    /// The session's requests go on (or are refused): give its place in the queue back.
+    pub(super) fn unhold(&self, s: &mut State, released: bool) {
+        if s.reserved > 0 {
+            let cells = &self.front.cells;
+            cells.holding.sub(1);
+            cells.holding_bytes.sub(s.reserved as u64);
+            self.front.release_hold(if s.reserved > 1 { s.reserved } else { 0 });
+            s.reserved = 0;
+            if released {
+                cells.count(Count::Released, 1);
+            }
+        }
+    }
+
+    fn refuse_held(&self, s: &mut State) {
+        self.front.cells.count(Count::RefusedHold, 1);
+        let text =
+            if s.reserved > 0 { errors::hold_expired(self.front.listener.hold) } else { errors::HOLD_FULL.to_vec() };
+        self.push(s, &text);
+    }
+
+    /// Writes what is queued. `Err`: the client is gone.
+    #[inline]
+    pub(super) fn poll_out(&self, s: &mut State, cx: &mut Context<'_>) -> io::Result<()> {
+        while s.out_at < s.out.len() {
+            match Pin::new(&mut s.stream).poll_write(cx, &s.out[s.out_at..]) {
+                Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
+                Poll::Ready(Ok(n)) => s.out_at += n,
+                Poll::Ready(Err(e)) => return Err(e),
+                Poll::Pending => return Ok(()),
+            }
+        }
+        if !s.out.is_empty() {
+            s.out = Vec::new();
+            s.out_at = 0;
+        }
+        if s.backlogged {
+            s.backlogged = false;
+            if let Some(conn) = &s.conn {
+                conn.resume();
+            }
+        }
+        Ok(())
+    }
+}

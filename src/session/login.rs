@@ -1,0 +1,128 @@
+//! AUTH and HELLO: judged by Redis itself on a connection that then belongs to that user.
+//!
+//! Must not check a password. Invariant: a session's commands travel only on connections its own login opened (or, with
+//! `client-auth = proxy` and no login, redweir's).
+
+use super::Session;
+use crate::config::Login;
+use crate::resp::Args;
+use crate::route::Want;
+use crate::upstream::{Lane, Lease};
+
+impl Session {
+    /// AUTH [user] password.
+    pub(super) async fn auth(&self, request: &[u8]) -> bool {
+        let words: Vec<&[u8]> = Args::new(request).skip(1).collect();
+        let login = match words[..] {
+            [password] => login(None, password),
+            [user, password] => login(Some(user), password),
+            _ => None,
+        };
+        let reply = match self.ask(self.authority(), request).await {
+            Ok((reply, lease)) => {
+                if reply.starts_with(b"+OK") && login.is_some() {
+                    let resp = self.state.borrow().resp;
+                    self.adopt(Lane { login, resp }, Some(lease));
+                }
+                reply
+            }
+            Err(text) => text,
+        };
+        self.local(&reply)
+    }
+
+    /// HELLO [version [AUTH user password] [SETNAME name]]: the node's own answer, with this session's id and the
+    /// set's role.
+    pub(super) async fn hello(&self, request: &[u8]) -> bool {
+        let reply = match self.ask(self.authority(), request).await {
+            Ok((reply, lease)) if reply.first() != Some(&b'-') => {
+                self.greeted(request, lease);
+                as_ours(&reply, self.id)
+            }
+            Ok((reply, _)) => reply,
+            Err(text) => text,
+        };
+        self.local(&reply)
+    }
+
+    fn greeted(&self, request: &[u8], lease: Lease) {
+        let mut words = Args::new(request).skip(1);
+        let old = self.state.borrow().lane;
+        let Some(mut lane) = self.front.pool.describe(old) else { return };
+        if let Some(version) = words.next() {
+            lane.resp = if version == b"3" { 3 } else { 2 };
+        }
+        let mut named = false;
+        while let Some(option) = words.next() {
+            if option.eq_ignore_ascii_case(b"AUTH") {
+                if let (Some(user), Some(password)) = (words.next(), words.next()) {
+                    lane.login = login(Some(user), password);
+                }
+            } else if option.eq_ignore_ascii_case(b"SETNAME") {
+                self.state.borrow_mut().name = words.next().unwrap_or_default().to_vec();
+                named = true;
+            }
+        }
+        // A connection that bears this client's name is not lent to another.
+        self.adopt(lane, (!named).then_some(lease));
+    }
+
+    fn adopt(&self, lane: Lane, lease: Option<Lease>) {
+        let resp = lane.resp;
+        let id = self.front.pool.lane(lane);
+        {
+            let s = &mut *self.state.borrow_mut();
+            s.lane = id;
+            s.resp = resp;
+        }
+        if let Some(lease) = lease {
+            self.front.pool.give_back(id, lease);
+        }
+    }
+
+    /// The master knows best who may log in; any node will do while there is none.
+    fn authority(&self) -> Want {
+        if self.front.target(Want::Master).is_some() { Want::Master } else { Want::Read }
+    }
+}
+
+fn login(user: Option<&[u8]>, password: &[u8]) -> Option<Login> {
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).ok();
+    Some(Login {
+        username: match user {
+            Some(user) => Some(text(user)?),
+            None => None,
+        },
+        password: text(password)?,
+    })
+}
+
+/// HELLO's reply with `id` and `role` as they are from the client's side. Keys are the same in RESP2 and RESP3.
+fn as_ours(reply: &[u8], id: u64) -> Vec<u8> {
+    let mut out = reply.to_vec();
+    replace_after(&mut out, b"$2\r\nid\r\n", 1, format!(":{id}\r\n").as_bytes());
+    replace_after(&mut out, b"$4\r\nrole\r\n", 2, b"$6\r\nmaster\r\n");
+    out
+}
+
+/// Replaces the `lines` lines behind `key`.
+fn replace_after(out: &mut Vec<u8>, key: &[u8], lines: usize, with: &[u8]) {
+    let Some(at) = out.windows(key.len()).position(|w| w == key).map(|at| at + key.len()) else { return };
+    let end = out[at..].iter().enumerate().filter(|(_, b)| **b == b'\n').nth(lines - 1);
+    if let Some((end, _)) = end {
+        out.splice(at..=at + end, with.iter().copied());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hello_shows_this_side() {
+        let theirs = b"%3\r\n$5\r\nproto\r\n:3\r\n$2\r\nid\r\n:77\r\n$4\r\nrole\r\n$7\r\nreplica\r\n";
+        let ours = b"%3\r\n$5\r\nproto\r\n:3\r\n$2\r\nid\r\n:5\r\n$4\r\nrole\r\n$6\r\nmaster\r\n";
+        assert_eq!(as_ours(theirs, 5), ours);
+        assert_eq!(as_ours(b"+odd\r\n", 5), b"+odd\r\n");
+    }
+}

@@ -1,0 +1,65 @@
+//! Tells subscription frames from replies. Pure.
+//!
+//! Source: pubsub.c addReplyPubsubMessage and friends: the first element names the frame, the last one of a
+//! confirmation counts the subscriptions left.
+
+/// What a frame from a node is to a pinned session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Frame {
+    /// The reply to a request.
+    Reply,
+    /// Sent on the node's own account: a message, an invalidation.
+    Push,
+    /// Confirms one (un)subscription; this many are left.
+    Confirmed { left: i64 },
+}
+
+/// `frame` is a whole frame, or the beginning of one too large to be a confirmation. In RESP2 a frame is only taken for
+/// more than a reply when the session `listens`.
+pub fn frame(frame: &[u8], listens: bool) -> Frame {
+    let push = frame.first() == Some(&b'>');
+    if !push && !(listens && frame.first() == Some(&b'*')) {
+        return Frame::Reply;
+    }
+    match first_word(frame) {
+        Some(b"subscribe" | b"psubscribe" | b"ssubscribe" | b"unsubscribe" | b"punsubscribe" | b"sunsubscribe") => {
+            last_integer(frame).map_or(Frame::Reply, |left| Frame::Confirmed { left })
+        }
+        Some(b"message" | b"pmessage" | b"smessage") => Frame::Push,
+        _ if push => Frame::Push,
+        _ => Frame::Reply,
+    }
+}
+
+fn first_word(frame: &[u8]) -> Option<&[u8]> {
+    let mut lines = frame.split(|b| *b == b'\n');
+    let _count = lines.next()?;
+    let _length = lines.next()?.strip_prefix(b"$")?;
+    lines.next()?.strip_suffix(b"\r")
+}
+
+fn last_integer(frame: &[u8]) -> Option<i64> {
+    let line = frame.strip_suffix(b"\r\n")?.rsplit(|b| *b == b'\n').next()?;
+    std::str::from_utf8(line.strip_prefix(b":")?).ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tells_frames_apart() {
+        let table: &[(&[u8], bool, Frame)] = &[
+            (b"+OK\r\n", true, Frame::Reply),
+            (b"*3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n", true, Frame::Confirmed { left: 1 }),
+            (b"*3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n", false, Frame::Reply),
+            (b">3\r\n$11\r\nunsubscribe\r\n_\r\n:0\r\n", false, Frame::Confirmed { left: 0 }),
+            (b"*3\r\n$7\r\nmessage\r\n$1\r\na\r\n$1\r\nx\r\n", true, Frame::Push),
+            (b"*2\r\n$4\r\npong\r\n$0\r\n\r\n", true, Frame::Reply),
+            (b">2\r\n$10\r\ninvalidate\r\n*1\r\n$1\r\na\r\n", false, Frame::Push),
+        ];
+        for (bytes, listens, expected) in table {
+            assert_eq!(frame(bytes, *listens), *expected, "{}", String::from_utf8_lossy(bytes));
+        }
+    }
+}

@@ -1,0 +1,392 @@
+//! A session on a connection of its own: bytes both ways, until it is free again.
+//!
+//! Also the way of a request too large to be held: it streams through. Must not buffer a large value. Invariant: what a
+//! slow side cannot take stops the other side's reading, and nobody else's.
+
+use std::io;
+use std::pin::Pin as StdPin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::pin::{Admit, Expect, Pin};
+use super::pubsub::{self, Frame};
+use super::state::State;
+use super::{Session, errors, kind};
+use crate::command;
+use crate::metrics::{Count, Kind as Label, Reason};
+use crate::resp::{Args, Found, ReplyScanner, Scan, encode, inline};
+use crate::route::Want;
+use crate::topology::Hint;
+use crate::upstream::{Buffer, LaneId, Lease};
+
+/// Bytes queued for one side above which the other is not read.
+const FULL: usize = 256 * 1024;
+
+/// How a relay ended.
+enum End {
+    /// Nothing binds the session to the connection any more.
+    Free,
+    Close,
+    /// The client sent RESET and it was answered.
+    Reset,
+}
+
+struct Relay {
+    lease: Lease,
+    pin: Pin,
+    /// Bytes for the node, from `at` on.
+    out: Vec<u8>,
+    at: usize,
+    buffer: Buffer,
+    scanner: ReplyScanner,
+    /// The frame being passed on in pieces.
+    piece: Option<Frame>,
+    /// A large request is streaming from the client.
+    streaming: bool,
+    eof: bool,
+    lost: bool,
+}
+
+impl Session {
+    /// `request` needs a connection of its own.
+    pub(super) async fn pin(self: &Rc<Self>, request: &[u8]) -> bool {
+        self.state.borrow_mut().input.splice(0..0, request.iter().copied());
+        self.relay(Want::Master, Count::Pins).await
+    }
+
+    /// The request at the front of the input is too large to be held.
+    pub(super) async fn large(self: &Rc<Self>) -> bool {
+        let read = {
+            let s = self.state.borrow();
+            let verdict = command::classify(Args::new(&s.input));
+            kind::of(&verdict, || None) == kind::Kind::Read
+        };
+        self.relay(if read { Want::Read } else { Want::Master }, Count::LargeStreams).await
+    }
+
+    async fn relay(self: &Rc<Self>, want: Want, what: Count) -> bool {
+        let (lane, db) = {
+            let s = self.state.borrow();
+            (s.lane, s.db)
+        };
+        let lease = match self.lease(lane, want).await {
+            Ok(mut lease) => lease.select(db).await.map(|()| lease).map_err(|e| errors::no_connection(&e)),
+            Err(text) => Err(text),
+        };
+        let lease = match lease {
+            Ok(lease) => lease,
+            Err(text) => return self.refuse_front(&text),
+        };
+        let cells = &self.front.cells;
+        cells.count(what, 1);
+        cells.pinned.add(1);
+        let mut relay = Relay::new(lease);
+        let end = std::future::poll_fn(|cx| relay.poll(self, &mut self.state.borrow_mut(), cx)).await;
+        cells.pinned.sub(1);
+        {
+            let s = &mut *self.state.borrow_mut();
+            s.scanner.reset();
+            s.rescan = true;
+            s.closing |= relay.eof;
+        }
+        match end {
+            End::Close => false,
+            End::Reset => self.reset_after_pin(),
+            End::Free => {
+                self.free(relay, lane).await;
+                true
+            }
+        }
+    }
+
+    async fn free(&self, mut relay: Relay, lane: LaneId) {
+        if relay.pin.db_unknown {
+            if let Some(db) = current_db(&mut relay.lease).await {
+                self.state.borrow_mut().db = db;
+            }
+        }
+        if !relay.pin.tainted && !relay.lost {
+            relay.lease.set_db(self.state.borrow().db);
+            self.front.pool.give_back(lane, relay.lease);
+        }
+    }
+
+    /// There is no connection for the request at the front of the input. One that is whole is answered and the session
+    /// goes on; of a larger one the rest cannot be told from the next request, so the session ends.
+    fn refuse_front(&self, text: &[u8]) -> bool {
+        self.reply(text);
+        let s = &mut *self.state.borrow_mut();
+        s.scanner.reset();
+        match s.scanner.scan(&s.input) {
+            Scan::Request { len } => drop(s.input.drain(..len)),
+            _ => {
+                s.input.clear();
+                s.closing = true;
+            }
+        }
+        s.rescan = !s.closing;
+        true
+    }
+}
+
+impl Relay {
+    fn new(lease: Lease) -> Self {
+        Self {
+            lease,
+            pin: Pin::default(),
+            out: Vec::new(),
+            at: 0,
+            buffer: Buffer::new(16 * 1024),
+            scanner: ReplyScanner::default(),
+            piece: None,
+            streaming: false,
+            eof: false,
+            lost: false,
+        }
+    }
+
+    fn poll(&mut self, session: &Session, s: &mut State, cx: &mut Context<'_>) -> Poll<End> {
+        s.waker = Some(cx.waker().clone());
+        loop {
+            if s.dead || session.poll_out(s, cx).is_err() {
+                return Poll::Ready(End::Close);
+            }
+            if let Some(end) = self.take_requests(session, s) {
+                return Poll::Ready(end);
+            }
+            if self.poll_write(cx).is_err() {
+                self.lost = true;
+            }
+            let mut moved = false;
+            if s.out_len() < FULL {
+                match self.poll_node(session, s, cx) {
+                    Poll::Ready(Some(end)) => return Poll::Ready(end),
+                    Poll::Ready(None) => moved = true,
+                    Poll::Pending => {}
+                }
+            }
+            if self.pin.is_free() && self.out.is_empty() && !self.streaming && s.out_len() == 0 && self.settled(s) {
+                return Poll::Ready(End::Free);
+            }
+            let room = self.streaming || s.input.len() <= session.front.limits.large_bytes.max(FULL);
+            if !self.eof && self.out.len() - self.at < FULL && room {
+                match self.poll_client(session, s, cx) {
+                    Poll::Ready(Err(_)) => return Poll::Ready(End::Close),
+                    Poll::Ready(Ok(())) => moved = true,
+                    Poll::Pending => {}
+                }
+            }
+            if self.eof && (self.pin.blocks || self.streaming || self.pin.listens) {
+                return Poll::Ready(End::Close);
+            }
+            if !moved {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// No request that belongs on this connection waits in the input (one that is free may go back with some left).
+    fn settled(&self, s: &State) -> bool {
+        s.input.is_empty() || self.pin.is_quiet()
+    }
+
+    fn poll_client(&mut self, session: &Session, s: &mut State, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut scratch = session.front.scratch.borrow_mut();
+        let mut room = ReadBuf::new(&mut scratch);
+        ready!(StdPin::new(&mut s.stream).poll_read(cx, &mut room))?;
+        if room.filled().is_empty() {
+            self.eof = true;
+        }
+        session.front.cells.count(Count::BytesFromClients, room.filled().len() as u64);
+        s.input.extend_from_slice(room.filled());
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        while self.at < self.out.len() {
+            match StdPin::new(&mut self.lease.stream).poll_write(cx, &self.out[self.at..])? {
+                Poll::Ready(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Poll::Ready(n) => self.at += n,
+                Poll::Pending => return Ok(()),
+            }
+        }
+        self.out.clear();
+        self.out.shrink_to(FULL);
+        self.at = 0;
+        Ok(())
+    }
+
+    /// Moves what can be moved from the client's input towards the node.
+    fn take_requests(&mut self, session: &Session, s: &mut State) -> Option<End> {
+        let mut taken = 0;
+        let mut end = None;
+        while taken < s.input.len() && self.out.len() - self.at < FULL && end.is_none() {
+            let input = &s.input[taken..];
+            if self.streaming {
+                match s.scanner.stream(input) {
+                    Ok((n, done)) => {
+                        self.out.extend_from_slice(&input[..n]);
+                        taken += n;
+                        self.streaming = !done;
+                        if n == 0 {
+                            break;
+                        }
+                    }
+                    Err(violation) => return self.violated(session, s, violation),
+                }
+                continue;
+            }
+            match s.scanner.scan(input) {
+                Scan::Request { len } => {
+                    if self.pin.is_free() && self.pin.is_used() {
+                        s.scanner.reset();
+                        break;
+                    }
+                    let request = input[..len].to_vec();
+                    match self.admit(session, s, &request) {
+                        true => taken += len,
+                        false => break,
+                    }
+                }
+                Scan::Incomplete { needs } if needs.max(input.len()) > session.front.limits.large_bytes => {
+                    let verdict = command::classify(Args::new(input));
+                    match self.pin.admit(&verdict, None, 2, s.resp, s.wrote) {
+                        Admit::Forward => self.streaming = true,
+                        _ => end = Some(End::Close),
+                    }
+                    s.wrote = true;
+                }
+                Scan::Incomplete { .. } => break,
+                Scan::Nothing { len } => taken += len,
+                Scan::Inline { len } => {
+                    let line = input[..len - 1].strip_suffix(b"\r").unwrap_or(&input[..len - 1]);
+                    let mut request = Vec::new();
+                    match inline::to_array(line, &mut request) {
+                        Ok(false) => taken += len,
+                        Ok(true) if self.admit(session, s, &request) => taken += len,
+                        Ok(true) => break,
+                        Err(()) => return self.violated(session, s, crate::resp::Violation::UnbalancedQuotes),
+                    }
+                }
+                Scan::Invalid(violation) => return self.violated(session, s, violation),
+            }
+        }
+        s.input.drain(..taken);
+        end
+    }
+
+    fn violated(&mut self, session: &Session, s: &mut State, violation: crate::resp::Violation) -> Option<End> {
+        if !self.pin.is_quiet() {
+            s.scanner.reset();
+            return None;
+        }
+        session.push(s, &errors::protocol(violation));
+        Some(End::Close)
+    }
+
+    /// Carries one whole request out; false: not yet, something before it is unanswered.
+    fn admit(&mut self, session: &Session, s: &mut State, request: &[u8]) -> bool {
+        let args = Args::new(request);
+        let verdict = command::classify(args);
+        let local =
+            matches!(verdict.class, command::Class::Forbidden | command::Class::Session | command::Class::Local);
+        if local && !self.pin.is_quiet() && !self.pin.is_subscribing(&verdict) {
+            s.scanner.reset();
+            return false;
+        }
+        match self.pin.admit(&verdict, args.clone().nth(1), args.remaining(), s.resp, s.wrote) {
+            Admit::Forward => self.out.extend_from_slice(request),
+            Admit::Instead(other) => self.out.extend_from_slice(other),
+            Admit::Behind(first) => {
+                self.out.extend_from_slice(first);
+                self.out.extend_from_slice(request);
+            }
+            Admit::Answer(text) => {
+                session.front.cells.count(Count::RefusedForbidden, 1);
+                session.push(s, &text);
+            }
+            Admit::Identity(name) => {
+                let reply = session.client_reply(s, name, request);
+                session.push(s, &reply);
+            }
+        }
+        s.wrote |= !local;
+        let reason = if verdict.class == command::Class::Unknown {
+            session.front.view.suspect(Hint::UnknownName);
+            Reason::Unknown
+        } else {
+            Reason::Pinned
+        };
+        session.front.cells.routed(self.lease.target.node, Label::Pinned, reason, 1);
+        true
+    }
+
+    /// Reads from the node and passes frames on.
+    fn poll_node(&mut self, session: &Session, s: &mut State, cx: &mut Context<'_>) -> Poll<Option<End>> {
+        match ready!(self.buffer.poll_fill(&mut self.lease.stream, cx)) {
+            Ok(n) if n > 0 => session.front.cells.count(Count::BytesFromNodes, n as u64),
+            _ => return Poll::Ready(Some(End::Close)),
+        }
+        loop {
+            let input = self.buffer.filled();
+            if input.is_empty() {
+                return Poll::Ready(None);
+            }
+            match self.scanner.scan(input) {
+                Found::Whole { len } => {
+                    let frame = self.piece.take().unwrap_or_else(|| pubsub::frame(&input[..len], self.pin.listens));
+                    let bytes = input[..len].to_vec();
+                    self.buffer.consume(len);
+                    if let Some(end) = self.pass(session, s, frame, &bytes) {
+                        return Poll::Ready(Some(end));
+                    }
+                }
+                Found::Part { ready } if ready > 0 && (self.buffer.is_full() || self.piece.is_some()) => {
+                    if self.piece.is_none() {
+                        self.piece = Some(pubsub::frame(&input[..ready], self.pin.listens));
+                    }
+                    session.push(s, &input[..ready]);
+                    self.buffer.consume(ready);
+                    self.scanner.passed(ready);
+                }
+                Found::Part { .. } => return Poll::Ready(None),
+                Found::Garbage => return Poll::Ready(Some(End::Close)),
+            }
+        }
+    }
+
+    /// One whole frame (or the last piece of one) for the client.
+    fn pass(&mut self, session: &Session, s: &mut State, frame: Frame, bytes: &[u8]) -> Option<End> {
+        let expected = self.pin.expected(frame);
+        self.pin.received(frame);
+        match expected {
+            Some(Expect::Swallow) => return None,
+            Some(Expect::Abort) => {
+                session.push(s, errors::EXECABORT);
+                return None;
+            }
+            Some(Expect::Select(db)) if bytes == errors::OK => s.db = db,
+            _ => {}
+        }
+        session.push(s, bytes);
+        match expected {
+            Some(Expect::Reset) => Some(End::Reset),
+            Some(Expect::Quit) => {
+                s.closing = true;
+                None
+            }
+            _ => None,
+        }
+    }
+}
+
+/// The database a connection is in after a transaction that may have changed it.
+async fn current_db(lease: &mut Lease) -> Option<u32> {
+    let mut request = Vec::new();
+    encode::request(&mut request, [&b"CLIENT"[..], b"INFO"].into_iter());
+    let reply = lease.exchange(&request).await.ok()?;
+    let text = String::from_utf8_lossy(&reply).into_owned();
+    text.split_whitespace().find_map(|field| field.strip_prefix("db="))?.parse().ok()
+}

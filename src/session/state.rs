@@ -1,0 +1,142 @@
+//! One client connection's state: its socket, what it has sent and not been answered, and why it may be waiting.
+//!
+//! Invariant: at any time a session has requests on at most one shared connection, so replies come in request order by
+//! the order of that connection alone.
+
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::Waker;
+use std::time::Instant;
+
+use tokio::net::TcpStream;
+use tokio::time::Sleep;
+
+use super::settle::Settled;
+use crate::resp::RequestScanner;
+use crate::topology::NodeId;
+use crate::upstream::{Conn, LaneId};
+
+/// Why no further request is taken from the input.
+///
+/// `Not` -> any; each of the others -> `Not` when what it waits for has come, and the input is looked at again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Park {
+    Not,
+    /// Replies still on their way must come first (a write behind reads, an error behind replies).
+    Drain,
+    /// There is no master, or no connection to the one there is.
+    Hold,
+}
+
+/// Which side the requests on their way are on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    Replica,
+    Master,
+}
+
+/// Everything of a session that moves.
+pub struct State {
+    pub stream: TcpStream,
+    /// Reply bytes that did not fit into the socket, from `out_at` on.
+    pub out: Vec<u8>,
+    pub out_at: usize,
+    /// Request bytes not dealt with yet; empty (and without capacity) most of the time.
+    pub input: Vec<u8>,
+    /// `input` may hold a whole request that was not looked at.
+    pub rescan: bool,
+    pub scanner: RequestScanner,
+    pub waker: Option<Waker>,
+
+    pub lane: LaneId,
+    pub resp: u8,
+    pub db: u32,
+    pub name: Vec<u8>,
+    /// The session has sent a write since it began (WAIT needs to know).
+    pub wrote: bool,
+
+    /// Where its requests on their way are; meaningful while `in_flight > 0`.
+    pub conn: Option<Rc<Conn>>,
+    pub side: Side,
+    /// The snapshot under which `conn` was chosen.
+    pub epoch: u64,
+    pub in_flight: u32,
+
+    pub park: Park,
+    /// Since when it has been without an answer: the start of a hold or of a row of retries.
+    pub stuck_since: Option<Instant>,
+    /// Failed sends in a row.
+    pub tries: u32,
+    /// Memory of `Front::wait_for_change`.
+    pub round: u64,
+    /// Bytes reserved in the queue of held requests.
+    pub reserved: usize,
+    pub timer: Option<Pin<Box<Sleep>>>,
+    /// The hold is over: what needs a master is refused.
+    pub refusing: bool,
+
+    /// Requests to send again, before anything in `input`.
+    pub replay: Vec<u8>,
+    pub settled: Vec<Settled>,
+    /// The node that failed them.
+    pub avoid: Option<NodeId>,
+
+    /// A large reply's connection waits until `out` is empty.
+    pub backlogged: bool,
+    /// Closes once everything is answered and written.
+    pub closing: bool,
+    /// Closes now: replies still to come have nowhere to go.
+    pub dead: bool,
+}
+
+impl State {
+    pub fn new(stream: TcpStream, lane: LaneId, max_bulk: u64) -> Self {
+        Self {
+            stream,
+            out: Vec::new(),
+            out_at: 0,
+            input: Vec::new(),
+            rescan: false,
+            scanner: RequestScanner::new(max_bulk),
+            waker: None,
+            lane,
+            resp: 2,
+            db: 0,
+            name: Vec::new(),
+            wrote: false,
+            conn: None,
+            side: Side::Replica,
+            epoch: 0,
+            in_flight: 0,
+            park: Park::Not,
+            stuck_since: None,
+            tries: 0,
+            round: 0,
+            reserved: 0,
+            timer: None,
+            refusing: false,
+            replay: Vec::new(),
+            settled: Vec::new(),
+            avoid: None,
+            backlogged: false,
+            closing: false,
+            dead: false,
+        }
+    }
+
+    pub fn wake(&self) {
+        if let Some(waker) = &self.waker {
+            waker.wake_by_ref();
+        }
+    }
+
+    pub fn out_len(&self) -> usize {
+        self.out.len() - self.out_at
+    }
+
+    /// The connection must end without answering what is left.
+    pub fn die(&mut self) {
+        self.dead = true;
+        self.wake();
+    }
+}

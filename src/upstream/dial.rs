@@ -1,0 +1,114 @@
+//! Opens a connection to a node and brings it to the state its lane wants: RESP version and user.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::config::Login;
+use crate::resp::{Found, ReplyScanner, encode};
+
+/// Longest handshake reply that is believed.
+const HANDSHAKE_MAX: usize = 64 * 1024;
+
+/// Where to dial: a node in one of its lives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    pub node: u16,
+    pub generation: u64,
+    /// `host:port`, resolved at each dial.
+    pub dial: Arc<str>,
+}
+
+/// What cannot be set per command on a shared connection.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Lane {
+    /// `None`: the node's default user, not authenticated.
+    pub login: Option<Login>,
+    /// 2 or 3.
+    pub resp: u8,
+}
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("no connection within {0:?}")]
+    Timeout(Duration),
+    /// The node answered the handshake with this error line (without its line end).
+    #[error("{0}")]
+    Handshake(String),
+}
+
+/// Dials `target` and performs `lane`'s handshake within `limit`.
+///
+/// # Errors
+/// The socket's, the time limit's, or the node's own refusal.
+pub async fn dial(target: &Target, lane: &Lane, limit: Duration) -> Result<TcpStream, Refused> {
+    tokio::time::timeout(limit, async {
+        let mut stream = TcpStream::connect(&*target.dial).await?;
+        tune(&stream);
+        handshake(&mut stream, lane).await?;
+        Ok(stream)
+    })
+    .await
+    .unwrap_or(Err(Refused::Timeout(limit)))
+}
+
+/// No delay for small packets; a peer that vanished is noticed by the kernel even when nothing is sent.
+pub fn tune(stream: &TcpStream) {
+    let _ = stream.set_nodelay(true);
+    let socket = socket2::SockRef::from(stream);
+    let keepalive = socket2::TcpKeepalive::new()
+        .with_time(Duration::from_secs(15))
+        .with_interval(Duration::from_secs(5))
+        .with_retries(3);
+    let _ = socket.set_tcp_keepalive(&keepalive);
+    let _ = socket.set_tcp_user_timeout(Some(Duration::from_secs(30)));
+}
+
+async fn handshake(stream: &mut TcpStream, lane: &Lane) -> Result<(), Refused> {
+    if let Some(login) = &lane.login {
+        let user = login.username.as_deref();
+        let words = ["AUTH"].into_iter().chain(user).chain([login.password.as_str()]);
+        let words: Vec<&[u8]> = words.map(str::as_bytes).collect();
+        exchange_ok(stream, &words).await?;
+    }
+    if lane.resp >= 3 {
+        exchange_ok(stream, &[b"HELLO", b"3"]).await?;
+    }
+    Ok(())
+}
+
+async fn exchange_ok(stream: &mut TcpStream, words: &[&[u8]]) -> Result<(), Refused> {
+    let mut request = Vec::new();
+    encode::request(&mut request, words.iter().copied());
+    let reply = exchange(stream, &request).await?;
+    match reply.strip_prefix(b"-") {
+        Some(text) => Err(Refused::Handshake(String::from_utf8_lossy(text).trim_end().to_owned())),
+        None => Ok(()),
+    }
+}
+
+/// Sends one request on an idle connection and returns its one reply.
+///
+/// # Errors
+/// Those of the socket; a reply that is no RESP, or longer than 64 KiB, is `InvalidData`.
+pub async fn exchange(stream: &mut TcpStream, request: &[u8]) -> io::Result<Vec<u8>> {
+    stream.write_all(request).await?;
+    let mut scanner = ReplyScanner::default();
+    let mut reply = Vec::new();
+    loop {
+        if stream.read_buf(&mut reply).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        match scanner.scan(&reply) {
+            Found::Whole { len } if len == reply.len() => return Ok(reply),
+            Found::Part { .. } if reply.len() < HANDSHAKE_MAX => {}
+            _ => return Err(io::ErrorKind::InvalidData.into()),
+        }
+    }
+}

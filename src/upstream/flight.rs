@@ -1,0 +1,176 @@
+//! What is on its way on one shared connection: the request bytes and who waits for their replies.
+//!
+//! The bytes are written from here and stay here until answered, so sending a request again costs no copy when all goes
+//! well. Invariant: `acked <= written <= out.len()`, and the entries' bytes add up to `out.len() - acked`.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::time::Instant;
+
+use super::Receiver;
+use crate::resp::request;
+
+/// Capacity given back once everything is answered.
+const KEEP: usize = 256 * 1024;
+
+/// A run of requests of one receiver.
+pub struct Entry {
+    /// `None`: the reply is swallowed (an injected SELECT, or a run that was taken elsewhere).
+    pub to: Option<Rc<dyn Receiver>>,
+    /// Replies still to come, and those that came.
+    pub left: u32,
+    pub done: u32,
+    pub bytes: usize,
+    pub read: Instant,
+    pub sent: Instant,
+    /// Every request of the run may be executed twice without harm.
+    pub idempotent: bool,
+}
+
+#[derive(Default)]
+pub struct Flight {
+    out: Vec<u8>,
+    acked: usize,
+    written: usize,
+    pub entries: VecDeque<Entry>,
+    /// Entries appended since the last write.
+    unsent: usize,
+}
+
+impl Flight {
+    /// Bytes kept: waiting to be written or to be answered.
+    pub fn bytes(&self) -> usize {
+        self.out.len() - self.acked
+    }
+
+    #[inline]
+    pub fn push(&mut self, bytes: &[u8], entry: Entry) {
+        self.out.extend_from_slice(bytes);
+        self.entries.push_back(entry);
+        self.unsent += 1;
+    }
+
+    #[inline]
+    pub fn to_write(&self) -> &[u8] {
+        &self.out[self.written..]
+    }
+
+    /// `n` more bytes reached the socket.
+    pub fn wrote(&mut self, n: usize) {
+        self.written += n;
+    }
+
+    /// Everything appended so far is sent as of `now`.
+    pub fn stamp(&mut self, now: Instant) {
+        let from = self.entries.len().saturating_sub(self.unsent);
+        for entry in self.entries.range_mut(from..) {
+            entry.sent = now;
+        }
+        self.unsent = 0;
+    }
+
+    /// `n` more replies of the head entry are in; the entry leaves with its last one.
+    #[inline]
+    pub fn answered(&mut self, n: u32) {
+        let Some(head) = self.entries.front_mut() else { return };
+        head.left = head.left.saturating_sub(n);
+        head.done += n;
+        if head.left == 0 {
+            self.acked += head.bytes;
+            self.entries.pop_front();
+            self.unsent = self.unsent.min(self.entries.len());
+            self.compact();
+        }
+    }
+
+    fn compact(&mut self) {
+        if self.acked == self.out.len() {
+            self.out.clear();
+            if self.out.capacity() > KEEP {
+                self.out.shrink_to(KEEP);
+            }
+        } else if self.acked > KEEP && self.acked > self.out.len() / 2 {
+            self.out.drain(..self.acked);
+        } else {
+            return;
+        }
+        self.written -= self.acked;
+        self.acked = 0;
+    }
+
+    /// The head entry's oldest unanswered request.
+    pub fn head_request(&self) -> &[u8] {
+        let Some(head) = self.entries.front() else { return &[] };
+        let run = &self.out[self.acked..self.acked + head.bytes];
+        let rest = &run[request::skip(run, head.done as usize)..];
+        &rest[..request::skip(rest, 1)]
+    }
+
+    /// Takes the unanswered requests of entry `index` as (written, unwritten). A request written in part was not executed.
+    pub fn unanswered(&self, index: usize) -> (&[u8], &[u8]) {
+        let before: usize = self.entries.iter().take(index).map(|e| e.bytes).sum();
+        let Some(entry) = self.entries.get(index) else { return (&[], &[]) };
+        let start = self.acked + before;
+        let run = &self.out[start..start + entry.bytes];
+        let rest = &run[request::skip(run, entry.done as usize)..];
+        let rest_at = start + run.len() - rest.len();
+        let on_wire = self.written.saturating_sub(rest_at).min(rest.len());
+        let mut whole = 0;
+        for one in request::each(rest) {
+            if whole + one.len() > on_wire {
+                break;
+            }
+            whole += one.len();
+        }
+        rest.split_at(whole)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(left: u32, bytes: usize) -> Entry {
+        let now = Instant::now();
+        Entry { to: None, left, done: 0, bytes, read: now, sent: now, idempotent: true }
+    }
+
+    const GET: &[u8] = b"*2\r\n$3\r\nGET\r\n$1\r\na\r\n";
+    const SET: &[u8] = b"*3\r\n$3\r\nSET\r\n$1\r\na\r\n$1\r\n1\r\n";
+
+    #[test]
+    fn what_was_written_in_part_counts_as_unwritten() {
+        for (wrote, written, unwritten) in [
+            (0, 0, 2),
+            (GET.len() - 1, 0, 2),
+            (GET.len(), 1, 1),
+            (GET.len() + SET.len() - 1, 1, 1),
+            (GET.len() + SET.len(), 2, 0),
+        ] {
+            let mut flight = Flight::default();
+            let run = [GET, SET].concat();
+            flight.push(&run, entry(2, run.len()));
+            flight.wrote(wrote);
+            let (w, u) = flight.unanswered(0);
+            assert_eq!((request::each(w).count(), request::each(u).count()), (written, unwritten), "wrote {wrote}");
+        }
+    }
+
+    #[test]
+    fn answered_requests_are_forgotten_one_by_one() {
+        let mut flight = Flight::default();
+        let run = [GET, SET].concat();
+        flight.push(&run, entry(2, run.len()));
+        flight.push(GET, entry(1, GET.len()));
+        flight.wrote(run.len() + GET.len());
+        assert_eq!(flight.head_request(), GET);
+        flight.answered(1);
+        assert_eq!(flight.head_request(), SET);
+        assert_eq!(flight.unanswered(0).0, SET);
+        assert_eq!(flight.unanswered(1).0, GET);
+        flight.answered(1);
+        assert_eq!(flight.bytes(), GET.len());
+        flight.answered(1);
+        assert_eq!((flight.bytes(), flight.entries.len()), (0, 0));
+    }
+}

@@ -1,0 +1,67 @@
+//! A connection lent to one session: transactions, blocking commands, subscriptions, large values.
+
+use std::cell::Cell;
+use std::io;
+use std::rc::Rc;
+
+use tokio::net::TcpStream;
+
+use super::Target;
+use super::dial::exchange;
+use crate::resp::encode;
+
+/// Held by one session; dropping it closes the connection.
+pub struct Lease {
+    pub stream: TcpStream,
+    pub target: Target,
+    db: u32,
+    out: Rc<Cell<usize>>,
+}
+
+impl Lease {
+    pub(super) fn new(stream: TcpStream, target: Target, out: Rc<Cell<usize>>) -> Self {
+        out.set(out.get() + 1);
+        Self { stream, target, db: 0, out }
+    }
+
+    /// Brings the connection to `db`.
+    ///
+    /// # Errors
+    /// The socket's; a refused SELECT is `InvalidInput`.
+    pub async fn select(&mut self, db: u32) -> io::Result<()> {
+        if self.db != db {
+            let mut request = Vec::new();
+            encode::request(&mut request, [&b"SELECT"[..], db.to_string().as_bytes()].into_iter());
+            if self.exchange(&request).await?.first() == Some(&b'-') {
+                return Err(io::ErrorKind::InvalidInput.into());
+            }
+            self.db = db;
+        }
+        Ok(())
+    }
+
+    /// The client changed the database by itself.
+    pub fn set_db(&mut self, db: u32) {
+        self.db = db;
+    }
+
+    /// One request, one reply (at most 64 KiB), with nothing else outstanding.
+    ///
+    /// # Errors
+    /// Those of the socket.
+    pub async fn exchange(&mut self, request: &[u8]) -> io::Result<Vec<u8>> {
+        exchange(&mut self.stream, request).await
+    }
+
+    /// Idle means: nothing to read, not even the end.
+    pub(super) fn is_quiet(&self) -> bool {
+        let mut byte = [0];
+        matches!(self.stream.try_read(&mut byte), Err(e) if e.kind() == io::ErrorKind::WouldBlock)
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.out.set(self.out.get().saturating_sub(1));
+    }
+}

@@ -1,0 +1,279 @@
+//! All connections of one worker to one replication set: which exist, which may be used, which are being made.
+//!
+//! Keyed by what cannot be set per command (lane) and by node. Must not decide where a request goes.
+//! Invariant: per lane, node and index at most one shared connection takes new requests, and it was made in the
+//! node's present generation.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::conn::End;
+use super::dial::{self, Lane, Target};
+use super::{Conn, Lease, Refused};
+use crate::metrics::{Cells, Count, MAX_NODES};
+
+/// After a failed dial the node is left alone this long, so that a refused port is not hammered.
+const BACKOFF: Duration = Duration::from_millis(20);
+/// Idle leased connections kept per lane and node.
+const IDLE_LEASES: usize = 16;
+
+/// Index of a lane in its pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct LaneId(u16);
+
+/// Something about a node that its discovery should hear.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A connection died, or could not be made.
+    Lost { node: u16 },
+    /// The handshake was refused with this text.
+    Handshake { node: u16, text: String },
+}
+
+/// Bounds of a pool.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub connect_timeout: Duration,
+    /// Kept request bytes per shared connection.
+    pub upstream_bytes: usize,
+    /// A reply's backlog above this makes the connection its receiver's own.
+    pub large: usize,
+    pub connections_per_node: usize,
+    pub pinned: usize,
+}
+
+/// Where bytes and connections are counted.
+pub(super) struct Tally {
+    pub cells: Arc<Cells>,
+    pub large: usize,
+}
+
+impl Tally {
+    pub fn received(&self, n: usize) {
+        self.cells.count(Count::BytesFromNodes, n as u64);
+    }
+    pub fn sent(&self, n: usize) {
+        self.cells.count(Count::BytesToNodes, n as u64);
+    }
+}
+
+pub struct Pool {
+    settings: Settings,
+    tally: Rc<Tally>,
+    on_event: Box<dyn Fn(Event)>,
+    lanes: RefCell<Vec<Slots>>,
+    /// Until when a node is left alone.
+    resting: RefCell<Vec<Option<Instant>>>,
+    leased: Rc<Cell<usize>>,
+    turn: Cell<usize>,
+}
+
+/// The connections of one lane.
+struct Slots {
+    lane: Lane,
+    shared: Vec<Vec<Rc<Conn>>>,
+    idle: Vec<Vec<Lease>>,
+}
+
+impl Pool {
+    pub fn new(settings: Settings, cells: Arc<Cells>, on_event: Box<dyn Fn(Event)>) -> Rc<Self> {
+        let tally = Rc::new(Tally { cells, large: settings.large });
+        Rc::new(Self {
+            settings,
+            tally,
+            on_event,
+            lanes: RefCell::default(),
+            resting: RefCell::new(vec![None; MAX_NODES]),
+            leased: Rc::default(),
+            turn: Cell::new(0),
+        })
+    }
+
+    /// The id of `lane`, new or known.
+    pub fn lane(&self, lane: Lane) -> LaneId {
+        let mut lanes = self.lanes.borrow_mut();
+        let index = lanes.iter().position(|slots| slots.lane == lane).unwrap_or_else(|| {
+            let nodes = || std::iter::repeat_with(Vec::new).take(MAX_NODES);
+            lanes.push(Slots {
+                lane,
+                shared: nodes().collect(),
+                idle: std::iter::repeat_with(Vec::new).take(MAX_NODES).collect(),
+            });
+            lanes.len() - 1
+        });
+        LaneId(index as u16)
+    }
+
+    pub fn describe(&self, lane: LaneId) -> Option<Lane> {
+        self.lanes.borrow().get(usize::from(lane.0)).map(|slots| slots.lane.clone())
+    }
+
+    /// The shared connection to a node as it stands, if there is an open one.
+    #[inline]
+    pub fn peek(&self, lane: LaneId, node: u16) -> Option<Rc<Conn>> {
+        let lanes = self.lanes.borrow();
+        let conns = lanes.get(usize::from(lane.0))?.shared.get(usize::from(node))?;
+        let conn = conns.get(if conns.len() > 1 { self.turn.get() % conns.len() } else { 0 })?;
+        conn.is_open().then(|| Rc::clone(conn))
+    }
+
+    /// An open shared connection to `target`, made now if need be. `None`: the node is being left alone after a failure.
+    pub fn shared(
+        self: &Rc<Self>,
+        lane: LaneId,
+        target: impl FnOnce() -> Target,
+        generation: u64,
+        node: u16,
+    ) -> Option<Rc<Conn>> {
+        if self.settings.connections_per_node > 1 {
+            self.turn.set(self.turn.get().wrapping_add(1));
+        }
+        match self.peek(lane, node) {
+            Some(conn) if conn.target.generation == generation => Some(conn),
+            _ => self.renew(lane, target()),
+        }
+    }
+
+    fn renew(self: &Rc<Self>, lane: LaneId, target: Target) -> Option<Rc<Conn>> {
+        if self.is_resting(target.node) {
+            return None;
+        }
+        let mut lanes = self.lanes.borrow_mut();
+        let slots = lanes.get_mut(usize::from(lane.0))?;
+        let how = slots.lane.clone();
+        let conns = slots.shared.get_mut(usize::from(target.node))?;
+        conns.retain(|conn| {
+            let current = conn.is_open() && conn.target.generation == target.generation;
+            if !current {
+                conn.retire();
+            }
+            current
+        });
+        while conns.len() < self.settings.connections_per_node.max(1) {
+            let conn = Rc::new(Conn::new(target.clone(), self.settings.upstream_bytes, Rc::clone(&self.tally)));
+            tokio::task::spawn_local(Rc::clone(self).live(Rc::clone(&conn), how.clone()));
+            conns.push(conn);
+        }
+        conns.first().cloned()
+    }
+
+    /// A shared connection's life.
+    async fn live(self: Rc<Self>, conn: Rc<Conn>, lane: Lane) {
+        let node = conn.target.node;
+        match dial::dial(&conn.target, &lane, self.settings.connect_timeout).await {
+            Ok(stream) => {
+                self.tally.cells.count(Count::UpstreamConnects, 1);
+                let end = conn.drive(stream).await;
+                conn.fail();
+                match end {
+                    End::Drained => {}
+                    End::Killed => self.tally.cells.count(Count::UpstreamLost, 1),
+                    End::Lost | End::Garbage => {
+                        self.tally.cells.count(Count::UpstreamLost, 1);
+                        (self.on_event)(Event::Lost { node });
+                    }
+                }
+            }
+            Err(refused) => {
+                self.tally.cells.count(Count::UpstreamConnectErrors, 1);
+                self.rest(node);
+                conn.fail();
+                self.report(node, refused);
+            }
+        }
+    }
+
+    fn report(&self, node: u16, refused: Refused) {
+        (self.on_event)(match refused {
+            Refused::Handshake(text) => Event::Handshake { node, text },
+            _ => Event::Lost { node },
+        });
+    }
+
+    fn rest(&self, node: u16) {
+        if let Some(until) = self.resting.borrow_mut().get_mut(usize::from(node)) {
+            *until = Some(Instant::now() + BACKOFF);
+        }
+    }
+
+    /// A dial to this node failed a moment ago.
+    pub fn is_resting(&self, node: u16) -> bool {
+        match self.resting.borrow().get(usize::from(node)) {
+            Some(Some(until)) => Instant::now() < *until,
+            _ => false,
+        }
+    }
+
+    /// Retires every connection that `keep` says was made under another generation; kills those it says are dead.
+    pub fn sweep(&self, judge: impl Fn(&Target) -> Verdict) {
+        for slots in self.lanes.borrow_mut().iter_mut() {
+            for conns in &mut slots.shared {
+                conns.retain(|conn| match judge(&conn.target) {
+                    Verdict::Keep => conn.is_open(),
+                    Verdict::Retire => {
+                        conn.retire();
+                        false
+                    }
+                    Verdict::Kill => {
+                        conn.kill();
+                        false
+                    }
+                });
+            }
+            for leases in &mut slots.idle {
+                leases.retain(|lease| judge(&lease.target) == Verdict::Keep);
+            }
+        }
+    }
+
+    /// A connection of one's own to `target`: an idle one, or dialled now.
+    ///
+    /// # Errors
+    /// The dial's, or that the bound on leased connections is reached (`WouldBlock`).
+    pub async fn lease(&self, lane: LaneId, target: &Target) -> Result<Lease, Refused> {
+        let how = {
+            let mut lanes = self.lanes.borrow_mut();
+            let slots =
+                lanes.get_mut(usize::from(lane.0)).ok_or_else(|| Refused::Handshake("ERR no such lane".into()))?;
+            let idle = &mut slots.idle[usize::from(target.node).min(MAX_NODES - 1)];
+            idle.retain(|lease| lease.target == *target && lease.is_quiet());
+            if let Some(lease) = idle.pop() {
+                return Ok(lease);
+            }
+            slots.lane.clone()
+        };
+        if self.leased.get() >= self.settings.pinned {
+            return Err(Refused::Io(std::io::ErrorKind::WouldBlock.into()));
+        }
+        let stream = dial::dial(target, &how, self.settings.connect_timeout).await.inspect_err(|refused| {
+            self.tally.cells.count(Count::UpstreamConnectErrors, 1);
+            if !matches!(refused, Refused::Handshake(_)) {
+                (self.on_event)(Event::Lost { node: target.node });
+            }
+        })?;
+        self.tally.cells.count(Count::UpstreamConnects, 1);
+        Ok(Lease::new(stream, target.clone(), Rc::clone(&self.leased)))
+    }
+
+    /// Takes back a leased connection in the state `lane` describes, with nothing outstanding and no session state left.
+    pub fn give_back(&self, lane: LaneId, lease: Lease) {
+        let mut lanes = self.lanes.borrow_mut();
+        let Some(slots) = lanes.get_mut(usize::from(lane.0)) else { return };
+        let Some(idle) = slots.idle.get_mut(usize::from(lease.target.node)) else { return };
+        if idle.len() < IDLE_LEASES {
+            idle.push(lease);
+        }
+    }
+}
+
+/// What a topology change means for a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    Keep,
+    /// No new requests; the replies on their way are still good.
+    Retire,
+    /// The node is dead: waiting is in vain.
+    Kill,
+}

@@ -1,0 +1,11 @@
+//! What redweir does, seen from outside: the real binary between real clients and real servers.
+//!
+//! Each file is one paragraph of what is promised; each test is named by the sentence that it shows.
+
+mod failover;
+mod pipeline;
+mod see;
+mod speak;
+mod split;
+mod support;
+mod trouble;

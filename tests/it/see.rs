@@ -1,0 +1,168 @@
+//! Everything redweir decides can be seen: metrics, topology, health.
+
+use std::collections::HashSet;
+
+use crate::support::{Proxy, call, http, plain_stage, settle, stage, wait};
+
+#[test]
+fn health_is_alive_and_readiness_is_a_verified_master() {
+    let mut stage = plain_stage(1);
+    let proxy = Proxy::start(&stage, &[]);
+    let status = |path: &str| http::get(proxy.admin, path).map(|(status, _)| status);
+    assert_eq!((status("/healthz"), status("/readyz"), status("/nothing")), (Some(200), Some(200), Some(404)));
+    stage.nodes[0].kill();
+    wait("no longer ready", || match http::get(proxy.admin, "/readyz") {
+        Some((503, body)) if !body.trim().is_empty() => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    assert_eq!(status("/healthz"), Some(200));
+}
+
+#[test]
+fn topology_shows_the_master_and_each_replica_in_rotation() {
+    let mut stage = plain_stage(2);
+    let proxy = Proxy::start(&stage, &[]);
+    proxy.wait_readers(2);
+    settle(&mut stage, 0);
+    let set = proxy.set();
+    let shard = if set["shards"].is_array() { &set["shards"][0] } else { &set };
+    assert_eq!((&shard["master"], &shard["writes"]), (&stage.nodes[0].address().into(), &"open".into()), "{set}");
+    assert!(shard["term"].as_u64() >= Some(1) && set["epoch"].as_u64() >= Some(1), "{set}");
+    let nodes = proxy.nodes();
+    assert_eq!(nodes.len(), 3);
+    for (n, address) in stage.node_addresses().iter().enumerate() {
+        let node = nodes.iter().find(|node| node["address"] == address.as_str()).expect("every node");
+        let state = if n == 0 { "master" } else { "replica" };
+        assert_eq!((&node["state"], &node["in_rotation"]), (&state.into(), &true.into()), "{node}");
+        assert!(node["offset"].as_i64() >= Some(0), "{node}");
+    }
+}
+
+#[test]
+fn requests_are_counted_by_node_kind_and_reason() {
+    let stage = plain_stage(1);
+    let proxy = Proxy::start(&stage, &[]);
+    proxy.wait_readers(1);
+    let mut client = proxy.client();
+    for n in 0..50 {
+        call(&mut client, &format!("SET k{n} v"));
+    }
+    for n in 0..100 {
+        call(&mut client, &format!("GET k{n}"));
+    }
+    call(&mut client, "NOSUCH");
+    call(&mut client, "TOUCH k1");
+    let name = "redweir_requests_total";
+    let (master, replica) = (stage.nodes[0].address(), stage.nodes[1].address());
+    let count = |node: &str, labels: &[&str]| {
+        let node = format!("node=\"{node}\"");
+        let mut all = vec![node.as_str()];
+        all.extend(labels);
+        proxy.metric(name, &all)
+    };
+    assert_eq!(count(&master, &["kind=\"write\"", "reason=\"master\""]), 50.0);
+    assert_eq!(count(&replica, &["kind=\"read\"", "reason=\"replica\""]), 100.0);
+    assert_eq!(count(&master, &["reason=\"unknown\""]), 1.0);
+    assert_eq!(count(&master, &["kind=\"master_read\""]), 1.0);
+    assert_eq!(proxy.metric(name, &[]), 152.0);
+    assert_eq!(proxy.metric("redweir_request_seconds_count", &[]), 152.0);
+}
+
+#[test]
+fn nodes_connections_and_bytes_are_measured() {
+    let mut stage = plain_stage(2);
+    let proxy = Proxy::start(&stage, &[]);
+    proxy.wait_readers(2);
+    let mut client = proxy.client();
+    call(&mut client, "SET a 1");
+    settle(&mut stage, 0);
+    assert_eq!(proxy.metric("redweir_node_up", &[]), 3.0);
+    assert_eq!(proxy.metric("redweir_node_in_rotation", &[]), 3.0);
+    assert_eq!(proxy.metric("redweir_sessions", &[]), 1.0);
+    assert_eq!(proxy.metric("redweir_connections_accepted_total", &[]), 1.0);
+    assert!(proxy.metric("redweir_received_bytes_total", &["peer=\"client\""]) > 0.0);
+    wait("replicas without lag", || match proxy.metric("redweir_node_lag_bytes", &[]) {
+        0.0 => Ok(()),
+        lag => Err(format!("{lag} bytes")),
+    });
+    drop(client);
+    wait("the session's end", || match proxy.metric("redweir_sessions", &[]) {
+        0.0 => Ok(()),
+        n => Err(n.to_string()),
+    });
+}
+
+#[test]
+fn lag_is_seen_in_bytes_and_in_seconds() {
+    let mut stage = plain_stage(2);
+    let proxy = Proxy::start(&stage, &["--max-lag", "500ms"]);
+    proxy.wait_readers(2);
+    // Not answering, so not measurable: down. Answering but not applying: lag. A script that is slow there only would block its
+    // replies, too; so the link is cut, which leaves the replica answering at an old offset.
+    call(&mut stage.nodes[1].connect().expect("a replica"), "REPLICAOF 127.0.0.1 1");
+    proxy.wait_readers(1);
+    let mut client = proxy.client();
+    for n in 0..100 {
+        call(&mut client, &format!("SET k{n} value"));
+    }
+    let node = format!("node=\"{}\"", stage.nodes[1].address());
+    wait("lag", || {
+        let (bytes, seconds) =
+            (proxy.metric("redweir_node_lag_bytes", &[&node]), proxy.metric("redweir_node_lag_seconds", &[&node]));
+        if bytes > 1000.0 && seconds > 0.0 { Ok(()) } else { Err(format!("{bytes} bytes, {seconds} s")) }
+    });
+    let master = stage.nodes[0].port;
+    call(&mut stage.nodes[1].connect().expect("a replica"), &format!("REPLICAOF 127.0.0.1 {master}"));
+    proxy.wait_readers(2);
+    settle(&mut stage, 0);
+}
+
+#[test]
+fn a_failover_is_counted_once_with_its_cause_and_its_time() {
+    let mut stage = plain_stage(2);
+    let proxy = Proxy::start(&stage, &[]);
+    proxy.wait_readers(2);
+    let all = proxy.metric("redweir_failovers_total", &[]);
+    let first = proxy.metric("redweir_failovers_total", &["cause=\"start\""]);
+    assert_eq!((all, first), (1.0, 1.0));
+    stage.nodes[0].kill();
+    call(&mut stage.nodes[1].connect().expect("a replica"), "REPLICAOF NO ONE");
+    let port = stage.nodes[1].port;
+    call(&mut stage.nodes[2].connect().expect("a replica"), &format!("REPLICAOF 127.0.0.1 {port}"));
+    wait("the failover in the metrics", || match proxy.metric("redweir_failovers_total", &["cause=\"detector\""]) {
+        1.0 => Ok(()),
+        n => Err(n.to_string()),
+    });
+    assert_eq!(proxy.metric("redweir_failover_seconds_count", &["phase=\"total\""]), 1.0);
+    assert_eq!(proxy.metric("redweir_failovers_total", &[]), 2.0);
+}
+
+#[test]
+fn the_metrics_are_what_a_scraper_accepts() {
+    let stage = stage(crate::support::Plan { replicas: 1, sentinels: 1, quorum: 1, ..Default::default() });
+    let proxy = Proxy::start(&stage, &[]);
+    call(&mut proxy.client(), "SET a 1");
+    let (status, text) = http::get(proxy.admin, "/metrics").expect("/metrics");
+    assert_eq!(status, 200);
+    let (mut types, mut samples) = (HashSet::new(), HashSet::new());
+    for line in text.lines().filter(|l| !l.is_empty()) {
+        if let Some(rest) = line.strip_prefix("# TYPE ") {
+            let name = rest.split(' ').next().unwrap_or_default();
+            assert!(types.insert(name.to_owned()), "{name} is declared twice");
+            continue;
+        }
+        if line.starts_with('#') {
+            continue;
+        }
+        let (sample, value) = line.rsplit_once(' ').expect("name and value");
+        assert!(value.parse::<f64>().is_ok(), "{line}");
+        assert!(samples.insert(sample.to_owned()), "{sample} comes twice");
+        let name = sample.split('{').next().unwrap_or_default();
+        let family =
+            ["_bucket", "_sum", "_count"].iter().find_map(|s| name.strip_suffix(s)).filter(|f| types.contains(*f));
+        assert!(types.contains(family.unwrap_or(name)), "{name} has no type");
+        assert!(name.starts_with("redweir_"), "{name}");
+    }
+    let sentinel = format!("sentinel=\"{}\"", stage.sentinels[0].address());
+    assert_eq!(proxy.metric("redweir_sentinel_up", &[&sentinel]), 1.0, "{text}");
+}

@@ -1,0 +1,162 @@
+//! The redweir process under test.
+
+use std::io::Read;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use redweir::demo::node::free_port;
+
+use super::{Client, PATIENCE, Stage, connect, http, wait};
+
+/// A running redweir; killed on drop.
+pub struct Proxy {
+    pub port: u16,
+    pub admin: u16,
+    child: Child,
+}
+
+impl Proxy {
+    /// In front of the stage's Sentinels, or of its nodes when it has none; returns when it is ready.
+    #[track_caller]
+    pub fn start(stage: &Stage, flags: &[&str]) -> Proxy {
+        let proxy = Self::start_unready(&source(stage), flags);
+        proxy.wait_ready();
+        proxy
+    }
+
+    /// With a source of its own (`--node …`), and without waiting for anything but its port.
+    #[track_caller]
+    pub fn start_unready(source: &[String], flags: &[&str]) -> Proxy {
+        let (port, admin) = (free_port().expect("a port"), free_port().expect("a port"));
+        let child = command()
+            .args(["--listen", &format!("127.0.0.1:{port}"), "--admin", &format!("127.0.0.1:{admin}")])
+            // Tests share two cores; one worker also makes counts exact.
+            .args(["--workers", "1"])
+            .args(source)
+            .args(flags)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("the binary");
+        let mut proxy = Proxy { port, admin, child };
+        wait("redweir's admin port", || match (proxy.child.try_wait(), http::get(admin, "/healthz")) {
+            (Ok(Some(status)), _) => panic!("redweir ended: {status}"),
+            (_, Some(_)) => Ok(()),
+            _ => Err("closed".into()),
+        });
+        proxy
+    }
+
+    #[track_caller]
+    pub fn wait_ready(&self) {
+        wait("redweir", || match http::get(self.admin, "/readyz") {
+            Some((200, _)) => Ok(()),
+            other => Err(format!("/readyz: {other:?}, /topology: {:?}", http::get(self.admin, "/topology"))),
+        });
+    }
+
+    /// Ready, and with exactly so many replicas in rotation.
+    #[track_caller]
+    pub fn wait_readers(&self, count: usize) {
+        wait("the replicas", || {
+            let nodes = self.nodes();
+            let readers = nodes.iter().filter(|n| n["in_rotation"] == true && n["state"] == "replica").count();
+            if readers == count { Ok(()) } else { Err(format!("{readers} of {count} in rotation: {nodes:?}")) }
+        });
+    }
+
+    #[track_caller]
+    pub fn client(&self) -> Client {
+        connect(&format!("127.0.0.1:{}", self.port))
+    }
+
+    /// The first set of `/topology`.
+    #[track_caller]
+    pub fn set(&self) -> serde_json::Value {
+        let (status, body) = http::get(self.admin, "/topology").expect("/topology");
+        assert_eq!(status, 200, "{body}");
+        let json: serde_json::Value = serde_json::from_str(&body).expect("JSON");
+        json["sets"][0].clone()
+    }
+
+    #[track_caller]
+    pub fn nodes(&self) -> Vec<serde_json::Value> {
+        self.set()["nodes"].as_array().cloned().unwrap_or_default()
+    }
+
+    /// The sum of all samples of a metric whose labels contain every one of `labels` (`kind="read"`).
+    #[track_caller]
+    pub fn metric(&self, name: &str, labels: &[&str]) -> f64 {
+        let (_, text) = http::get(self.admin, "/metrics").expect("/metrics");
+        let of_it = |line: &&str| {
+            let rest = line.strip_prefix(name);
+            rest.is_some_and(|r| r.starts_with([' ', '{'])) && labels.iter().all(|l| line.contains(l))
+        };
+        let values = text.lines().filter(of_it).filter_map(|l| l.rsplit(' ').next()?.parse::<f64>().ok());
+        values.sum()
+    }
+
+    /// SIGTERM, and how it ended.
+    #[track_caller]
+    pub fn terminate(mut self) -> ExitStatus {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("a signal");
+        let mut status = None;
+        wait("redweir's end", || {
+            status = self.child.try_wait().expect("a child");
+            status.map(drop).ok_or_else(|| "it goes on".into())
+        });
+        status.expect("waited for")
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The flags that point redweir at a stage.
+pub fn source(stage: &Stage) -> Vec<String> {
+    let mut flags = match stage.sentinels.is_empty() {
+        true => vec!["--node".to_owned(), stage.node_addresses().join(",")],
+        false => {
+            let name = stage.plan.master_name.clone();
+            vec!["--sentinel".to_owned(), stage.sentinel_addresses().join(","), "--master-name".to_owned(), name]
+        }
+    };
+    flags.extend(["--log".to_owned(), "warn".to_owned()]);
+    flags
+}
+
+fn command() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_redweir"))
+}
+
+/// Runs redweir until it ends by itself: its status and everything it printed.
+#[track_caller]
+pub fn run(args: &[&str]) -> (ExitStatus, String) {
+    let mut child = command()
+        .args(args)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary");
+    let began = Instant::now();
+    let status = loop {
+        if let Some(status) = child.try_wait().expect("a child") {
+            break status;
+        }
+        if began.elapsed() > PATIENCE {
+            let _ = child.kill();
+            panic!("redweir {args:?} goes on, but had to end");
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    };
+    let mut text = String::new();
+    child.stderr.take().expect("piped").read_to_string(&mut text).expect("text");
+    child.stdout.take().expect("piped").read_to_string(&mut text).expect("text");
+    (status, text)
+}

@@ -1,0 +1,185 @@
+//! What is wrong is said in one line, with a non-zero exit where redweir cannot start; where it can wait it waits and recovers.
+
+use std::net::TcpListener;
+
+use crate::support::proxy::{run, source};
+use crate::support::{Plan, Proxy, Stage, call, http, plain_stage, stage, wait};
+use redweir::demo::node::free_port;
+
+/// Ends with a failure and says it in one line that holds every part.
+#[track_caller]
+fn refuses(args: &[&str], parts: &[&str]) {
+    let (status, text) = run(args);
+    assert!(!status.success(), "{args:?} ended well: {text}");
+    assert_eq!(text.lines().count(), 1, "{args:?}: {text}");
+    for part in parts {
+        assert!(text.contains(part), "{args:?}: no {part:?} in: {text}");
+    }
+}
+
+/// `redweir check` fails and names each part somewhere.
+#[track_caller]
+fn check_fails(source: &[String], parts: &[&str]) {
+    let mut args = vec!["check"];
+    args.extend(source.iter().map(String::as_str));
+    let (status, text) = run(&args);
+    assert!(!status.success(), "{args:?} ended well: {text}");
+    for part in parts {
+        assert!(text.to_lowercase().contains(&part.to_lowercase()), "{args:?}: no {part:?} in: {text}");
+    }
+}
+
+#[test]
+fn an_address_that_is_none_is_refused_at_once() {
+    refuses(&["--node", "nonsense"], &["nonsense"]);
+    refuses(&["--listen", "nonsense", "--node", "127.0.0.1:6379"], &["nonsense"]);
+    refuses(&["--node", "127.0.0.1:99999"], &["99999"]);
+    refuses(&["--nodes", "127.0.0.1:6379"], &["--nodes"]);
+    refuses(&[], &["sentinel"]);
+}
+
+#[test]
+fn a_key_that_nobody_knows_is_named_with_its_file() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("redweir.toml");
+    std::fs::write(&path, "node = [\"127.0.0.1:6379\"]\nhodl = \"10s\"\n").expect("written");
+    let path = path.to_string_lossy().into_owned();
+    refuses(&["--config", &path], &["hodl", "redweir.toml"]);
+    refuses(&["--config", "/nowhere/redweir.toml"], &["/nowhere/redweir.toml"]);
+}
+
+#[test]
+fn a_port_in_use_is_named() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let taken = taken.local_addr().expect("its address").to_string();
+    let free = format!("127.0.0.1:{}", free_port().expect("a port"));
+    refuses(&["--listen", &taken, "--node", "127.0.0.1:1", "--admin", &free, "--log", "off"], &[&taken]);
+    refuses(&["--listen", &free, "--node", "127.0.0.1:1", "--admin", &taken, "--log", "off"], &[&taken]);
+}
+
+#[test]
+fn a_wrong_address_waits_and_check_names_it() {
+    let nobody = format!("127.0.0.1:{}", free_port().expect("a port"));
+    let source = ["--node".to_owned(), nobody.clone(), "--log".to_owned(), "off".to_owned()];
+    let proxy = Proxy::start_unready(&source, &[]);
+    assert_eq!(http::get(proxy.admin, "/healthz").map(|(status, _)| status), Some(200));
+    assert_eq!(http::get(proxy.admin, "/readyz").map(|(status, _)| status), Some(503));
+    check_fails(&source, &[&nobody]);
+}
+
+#[test]
+fn an_unknown_master_name_is_never_ready_and_check_names_it() {
+    let stage = stage(Plan { replicas: 1, sentinels: 1, quorum: 1, ..Plan::default() });
+    let mut source = source(&stage);
+    let name = source.iter_mut().find(|s| *s == "mymaster").expect("the name");
+    "yourmaster".clone_into(name);
+    let proxy = Proxy::start_unready(&source, &[]);
+    assert_eq!(http::get(proxy.admin, "/readyz").map(|(status, _)| status), Some(503));
+    check_fails(&source, &["yourmaster"]);
+}
+
+#[test]
+fn a_refused_password_is_never_ready_and_check_says_so() {
+    let stage = stage(Plan { replicas: 1, sentinels: 0, password: Some("secret".into()), ..Plan::default() });
+    let wrong: Vec<String> = source(&stage).into_iter().chain(["--node-password", "wrong"].map(String::from)).collect();
+    let proxy = Proxy::start_unready(&wrong, &[]);
+    wait("the verdict on the password", || {
+        let states: Vec<_> = proxy.nodes().iter().map(|n| n["state"].clone()).collect();
+        if !states.is_empty() && states.iter().all(|s| s == "rejected") { Ok(()) } else { Err(format!("{states:?}")) }
+    });
+    assert_eq!(http::get(proxy.admin, "/readyz").map(|(status, _)| status), Some(503));
+    check_fails(&wrong, &["password"]);
+    let (_, text) = run(&["check", "--node", &stage.nodes[0].address()]);
+    assert!(text.to_lowercase().contains("password"), "{text}");
+}
+
+#[test]
+fn with_a_password_clients_log_in_as_at_redis_itself() {
+    let stage = stage(Plan { replicas: 1, sentinels: 0, password: Some("secret".into()), ..Plan::default() });
+    let proxy = Proxy::start(&stage, &["--node-password", "secret"]);
+    let mut client = proxy.client();
+    assert_eq!(call(&mut client, "GET a").text(), "NOAUTH Authentication required.");
+    assert!(call(&mut client, "AUTH wrong").text().starts_with("WRONGPASS"));
+    assert_eq!(call(&mut client, "GET a").text(), "NOAUTH Authentication required.");
+    assert_eq!(call(&mut client, "AUTH secret").text(), "OK");
+    assert_eq!(call(&mut client, "SET a 1").text(), "OK");
+    assert_eq!(call(&mut client, "ACL WHOAMI").text(), "default");
+    let open = Proxy::start(&stage, &["--node-password", "secret", "--client-auth", "proxy"]);
+    assert_eq!(call(&mut open.client(), "SET a 2").text(), "OK");
+}
+
+#[test]
+fn sentinels_with_a_password_are_asked_with_it() {
+    let stage = stage(Plan {
+        replicas: 1,
+        sentinels: 1,
+        quorum: 1,
+        sentinel_password: Some("s3cret".into()),
+        ..Plan::default()
+    });
+    let proxy = Proxy::start(&stage, &["--sentinel-password", "s3cret"]);
+    assert_eq!(call(&mut proxy.client(), "SET a 1").text(), "OK");
+    check_fails(&source(&stage), &[&stage.sentinels[0].address(), "password"]);
+}
+
+#[test]
+fn nodes_that_are_not_up_yet_are_waited_for() {
+    let mut stage = plain_stage(1);
+    let source = source(&stage);
+    stage.nodes.iter_mut().for_each(|n| n.kill());
+    let proxy = Proxy::start_unready(&source, &[]);
+    assert_eq!(http::get(proxy.admin, "/readyz").map(|(status, _)| status), Some(503));
+    // Held until then, and answered.
+    let mut early = proxy.client();
+    early.send(b"SET early bird\r\n").expect("sent");
+    stage.nodes.iter_mut().for_each(|n| n.resume().expect("started"));
+    proxy.wait_ready();
+    assert_eq!(early.read().expect("a reply").text(), "OK");
+    proxy.wait_readers(1);
+}
+
+#[test]
+fn a_write_is_held_no_longer_than_it_may_be() {
+    let nobody = format!("127.0.0.1:{}", free_port().expect("a port"));
+    let source = ["--node".to_owned(), nobody, "--log".to_owned(), "off".to_owned()];
+    let proxy = Proxy::start_unready(&source, &["--hold", "200ms"]);
+    let reply = call(&mut proxy.client(), "SET a 1");
+    assert!(reply.is_error() && !reply.text().is_empty(), "{reply:?}");
+    assert_eq!(proxy.metric("redweir_refused_total", &["reason=\"hold\""]), 1.0);
+}
+
+#[test]
+fn check_reports_what_it_finds_and_a_missing_quorum() {
+    let mut stage: Stage = stage(Plan::default());
+    let flags = source(&stage);
+    let mut args = vec!["check"];
+    args.extend(flags.iter().map(String::as_str));
+    let (status, text) = run(&args);
+    assert!(status.success(), "{text}");
+    for address in stage.node_addresses().iter().chain(&stage.sentinel_addresses()) {
+        assert!(text.contains(address.as_str()), "no {address} in: {text}");
+    }
+    stage.sentinels[0].kill();
+    stage.sentinels[1].kill();
+    wait("the loss of quorum", || {
+        let (_, text) = run(&args);
+        if text.to_lowercase().contains("quorum") { Ok(()) } else { Err(text) }
+    });
+    // One Sentinel is enough to find the master by.
+    let proxy = Proxy::start(&stage, &[]);
+    assert_eq!(call(&mut proxy.client(), "SET a 1").text(), "OK");
+}
+
+#[test]
+fn a_term_signal_lets_clients_finish_and_ends_well() {
+    let stage = plain_stage(1);
+    let proxy = Proxy::start(&stage, &["--drain", "10s"]);
+    let mut client = proxy.client();
+    client.send(b"BLPOP queue 1\r\n").expect("sent");
+    wait("the client to block", || {
+        let text = call(&mut stage.nodes[0].connect().expect("the master"), "INFO clients").text();
+        if text.contains("blocked_clients:1") { Ok(()) } else { Err(text) }
+    });
+    assert!(proxy.terminate().success());
+    assert_eq!(client.read().expect("the reply it waited for").items().len(), 0);
+}
