@@ -17,7 +17,7 @@ use super::detector::{Council, Failing, Hold, Patience, Verdict, judge};
 use super::picture::Picture;
 use super::seen::{Observation, Seen};
 use super::world::World;
-use super::{council, journal, names, sentinel};
+use super::{council, journal, sentinel};
 use crate::command::Names;
 use crate::config::{SetConfig, Source};
 use crate::metrics::{self, Cause, Phase};
@@ -215,7 +215,7 @@ impl Keeper {
                 metrics::probe_error(&self.world.set.name, address, e.label());
             }
             Seen::Commands { count, entries } if self.world.reign.as_ref().is_some_and(|r| r.node == node) => {
-                self.names = Arc::new(names::names(entries));
+                self.names = Arc::new(Names::from_command_reply(entries.iter().cloned()));
                 self.names_count = *count;
                 self.names_learnt += 1;
                 self.crew.learnt(node, *count);

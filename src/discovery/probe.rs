@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::names;
 use super::seen::{Info, Observation, Role, Seen};
+use crate::command::Described;
 use crate::config::Login;
 use crate::topology::NodeId;
 use crate::upstream::control::{Client, Error, Reply};
@@ -232,7 +233,7 @@ impl Probe {
 }
 
 /// The master's commands, `None` when there are as many as known already.
-async fn fetch_commands(client: &mut Client, known: i64) -> Result<Option<(i64, Vec<names::Entry>)>, Error> {
+async fn fetch_commands(client: &mut Client, known: i64) -> Result<Option<(i64, Vec<Described>)>, Error> {
     let count = client.call(&[b"COMMAND", b"COUNT"]).await?.integer().unwrap_or(-1);
     if count == known {
         return Ok(None);
