@@ -22,7 +22,12 @@ pub fn nodes(world: &World, before: &Picture, now: &Picture) {
     }
     for old in &before.nodes {
         if now.portrait(old.id).is_none_or(|node| node.address != old.address) {
-            info!(set = %world.set.name, node = %old.address, "node left: nobody lists it any more");
+            match world.resolve(&old.address).and_then(|id| world.member(id)) {
+                Some(same) => {
+                    info!(set = %world.set.name, node = %old.address, is = %same.address, "another name of a node")
+                }
+                None => info!(set = %world.set.name, node = %old.address, "node left: nobody lists it any more"),
+            }
         }
     }
 }
@@ -64,14 +69,15 @@ pub fn succession(world: &World, what: &Succession, cause: Cause) {
         return;
     };
     match (what.relation, what.lost_bytes) {
+        _ if what.same_process => info!(%set, master = %to, term, cause, "the master began another line of offsets"),
         (_, Some(0)) => info!(%set, %from, %to, term, cause, "new master, nothing lost"),
         (Some(Relation::Descends { .. }), Some(bytes)) => warn!(
             %set, %from, %to, term, cause, bytes,
-            "new master without the last bytes of the old one's stream: acknowledged writes in them are lost"
+            "new master without the last bytes of the old stream: writes among them are lost, acknowledged or not"
         ),
         _ => warn!(
             %set, %from, %to, term, cause,
-            "new master with an unrelated data set: how much was lost is not known; check that it holds your data"
+            "the master's data set is unrelated to the one before: check that it holds your data (restart without persistence?)"
         ),
     }
 }

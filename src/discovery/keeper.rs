@@ -2,7 +2,7 @@
 //! judge, and publishes what changed.
 //!
 //! Invariant: every publish follows one whole turn (judge, rotate, picture), and writes are open only to a node whose ROLE
-//! and INFO were asked again within [`FRESH`] of the decision.
+//! and INFO arrived within [`FRESH`] of the decision.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,13 +17,13 @@ use super::detector::{Council, Failing, Hold, Patience, Verdict, judge};
 use super::picture::Picture;
 use super::seen::{Observation, Seen};
 use super::world::World;
-use super::{council, journal, names, sentinel};
+use super::{council, journal, sentinel};
 use crate::command::Names;
 use crate::config::{SetConfig, Source};
 use crate::metrics::{self, Cause, Phase};
 use crate::topology::{Hint, Hints, NodeId, Publisher};
 
-/// A master is opened to writes only on an answer to a question this young.
+/// A master is opened to writes only on an answer this young.
 const FRESH: Duration = Duration::from_millis(50);
 /// One pass over the lists of nodes and Sentinels.
 const RECONCILE: Duration = Duration::from_secs(1);
@@ -215,7 +215,7 @@ impl Keeper {
                 metrics::probe_error(&self.world.set.name, address, e.label());
             }
             Seen::Commands { count, entries } if self.world.reign.as_ref().is_some_and(|r| r.node == node) => {
-                self.names = Arc::new(names::names(entries));
+                self.names = Arc::new(Names::from_command_reply(entries.iter().cloned()));
                 self.names_count = *count;
                 self.names_learnt += 1;
                 self.crew.learnt(node, *count);
@@ -335,10 +335,10 @@ impl Keeper {
         }
     }
 
-    /// Whether the node was asked for ROLE and INFO just now, and answered.
+    /// Whether the node just answered ROLE and INFO.
     fn is_fresh(&self, id: NodeId, now: Instant) -> bool {
-        let asked = self.world.member(id).and_then(|m| m.examined_at);
-        asked.is_some_and(|at| now.saturating_duration_since(at) <= FRESH)
+        let answered = self.world.member(id).and_then(|m| m.examined_at);
+        answered.is_some_and(|at| now.saturating_duration_since(at) <= FRESH)
     }
 
     /// The Sentinels named the reigning node, under this epoch or a newer one.

@@ -43,7 +43,7 @@ pub struct Member {
     pub answered_at: Option<Instant>,
     /// When the question was sent that ROLE answered last.
     pub asked_at: Option<Instant>,
-    /// When the question was sent that INFO answered last.
+    /// When INFO was answered last.
     pub examined_at: Option<Instant>,
     pub loading: bool,
     pub role: Option<Role>,

@@ -1,39 +1,19 @@
-//! Command names beyond the built-in table, from the master's own COMMAND. Pure.
-//!
-//! Until the command room judges flags itself, nothing learnt here is ever a read: a name is a write, or administration.
+//! The master's own COMMAND as the command room wants it described. Pure; what a name may do is judged there.
 
-use std::collections::HashMap;
-
-use crate::command::{Class, Names};
+use crate::command::Described;
 use crate::upstream::control::Reply;
 
-/// One command as COMMAND lists it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
-    pub name: Vec<u8>,
-    pub flags: Vec<String>,
-    /// Redis 7.0 and later; e.g. `nondeterministic_output`.
-    pub tips: Vec<String>,
-}
-
 /// The entries of a COMMAND reply; what is malformed is left out.
-pub fn entries(reply: &Reply) -> Vec<Entry> {
+pub fn entries(reply: &Reply) -> Vec<Described> {
     let texts = |r: Option<&Reply>| -> Vec<String> {
         r.map(|r| r.items().iter().filter_map(|t| t.text().map(str::to_owned)).collect()).unwrap_or_default()
     };
     let entry = |r: &Reply| {
         let items = r.items();
         let name = items.first()?.bytes()?.to_ascii_lowercase();
-        Some(Entry { name, flags: texts(items.get(2)), tips: texts(items.get(7)) })
+        Some(Described { name, flags: texts(items.get(2)), tips: texts(items.get(7)) })
     };
     reply.items().iter().filter_map(entry).collect()
-}
-
-/// The classes these entries give.
-pub fn names(entries: &[Entry]) -> Names {
-    let class = |e: &Entry| if e.flags.iter().any(|f| f == "admin") { Class::Admin } else { Class::Write };
-    let classes: HashMap<_, _> = entries.iter().map(|e| (e.name.clone(), class(e))).collect();
-    Names { classes }
 }
 
 #[cfg(test)]
@@ -54,7 +34,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_learnt_is_a_read() {
+    fn entries_are_described_and_nonsense_is_left_out() {
         let reply = Reply::Array(vec![
             command("JSON.GET", &["readonly"]),
             command("mod.admin", &["admin", "readonly"]),
@@ -62,10 +42,13 @@ mod tests {
             Reply::Array(vec![]),
         ]);
         let entries = entries(&reply);
-        assert_eq!(entries.len(), 2);
-        assert_eq!(entries[0].tips, ["nondeterministic_output"]);
-        let names = names(&entries);
-        assert_eq!(names.classes.get(&b"json.get"[..]), Some(&Class::Write));
-        assert_eq!(names.classes.get(&b"mod.admin"[..]), Some(&Class::Admin));
+        let expected = [("json.get", vec!["readonly"]), ("mod.admin", vec!["admin", "readonly"])];
+        let tips = vec!["nondeterministic_output".to_owned()];
+        let described = expected.map(|(name, flags)| Described {
+            name: name.into(),
+            flags: flags.into_iter().map(str::to_owned).collect(),
+            tips: tips.clone(),
+        });
+        assert_eq!(entries, described);
     }
 }

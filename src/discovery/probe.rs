@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::names;
 use super::seen::{Info, Observation, Role, Seen};
+use crate::command::Described;
 use crate::config::Login;
 use crate::topology::NodeId;
 use crate::upstream::control::{Client, Error, Reply};
@@ -20,6 +21,8 @@ use crate::upstream::control::{Client, Error, Reply};
 const INFO_EVERY: Duration = Duration::from_secs(1);
 /// First and longest pause between attempts to connect.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(500));
+/// Pause after a refused login: each attempt shows in the node's ACL LOG.
+const REFUSED_PAUSE: Duration = Duration::from_secs(2);
 /// COMMAND of a big server takes its time; it must not look like a hang.
 const COMMAND_LIMIT: Duration = Duration::from_secs(5);
 
@@ -91,8 +94,9 @@ impl Probe {
                 }
                 Err(e) => e,
             };
+            let refused = matches!(lost, Error::Auth(_));
             self.report(asked, question, Seen::Lost(lost)).await?;
-            self.rest(pause, question).await?;
+            self.rest(if refused { REFUSED_PAUSE } else { pause }, question).await?;
             pause = (pause * 2).clamp(BACKOFF.0, BACKOFF.1);
         }
     }
@@ -229,7 +233,7 @@ impl Probe {
 }
 
 /// The master's commands, `None` when there are as many as known already.
-async fn fetch_commands(client: &mut Client, known: i64) -> Result<Option<(i64, Vec<names::Entry>)>, Error> {
+async fn fetch_commands(client: &mut Client, known: i64) -> Result<Option<(i64, Vec<Described>)>, Error> {
     let count = client.call(&[b"COMMAND", b"COUNT"]).await?.integer().unwrap_or(-1);
     if count == known {
         return Ok(None);

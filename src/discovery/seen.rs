@@ -117,7 +117,7 @@ pub enum Seen {
     /// The connection ended or could not be made, or the node refuses to talk to us.
     Lost(Error),
     /// What COMMAND lists, as many entries as COMMAND COUNT said.
-    Commands { count: i64, entries: Vec<super::names::Entry> },
+    Commands { count: i64, entries: Vec<crate::command::Described> },
 }
 
 /// One message of a probe.

@@ -38,6 +38,8 @@ pub struct Succession {
     pub from: Option<Arc<str>>,
     pub to: Arc<str>,
     pub relation: Option<Relation>,
+    /// It is the process that was master before: only its replication id is another one.
+    pub same_process: bool,
     /// Stream bytes of the old line, as last seen, that the new one does not have. `None`: not known.
     pub lost_bytes: Option<u64>,
 }
@@ -178,13 +180,20 @@ impl World {
                     Some(before) => !role.same_standing(before),
                     None => matches!(role, Role::Master { .. }),
                 };
-                self.heard_role(seen.node, seen.asked, role, info.map(|i| *i), &mut outcome);
+                self.heard_role(seen.node, (seen.asked, now), role, info.map(|i| *i), &mut outcome);
             }
         }
         outcome
     }
 
-    fn heard_role(&mut self, id: NodeId, asked: Instant, role: Role, info: Option<Info>, outcome: &mut Outcome) {
+    fn heard_role(
+        &mut self,
+        id: NodeId,
+        (asked, now): (Instant, Instant),
+        role: Role,
+        info: Option<Info>,
+        outcome: &mut Outcome,
+    ) {
         let reign = self.reign.as_ref().map(|r| (r.node, r.lineage.id.clone()));
         let mut named = Vec::new();
         match &role {
@@ -209,7 +218,7 @@ impl World {
                 member.rotation = Rotation::default();
             }
             member.loading = info.loading;
-            member.examined_at = Some(asked);
+            member.examined_at = Some(now);
             member.info = Some(info);
         }
         let follows_line = matches!(role, Role::Replica { link: Link::Connected, .. })
@@ -308,6 +317,7 @@ impl World {
             (Some(Relation::Same), _) => Some(0),
             _ => None,
         };
+        let same_process = old.as_ref().is_some_and(|old| old.run_id == info.run_id);
         let from = old.as_ref().and_then(|old| self.member(old.node)).map(|m| Arc::clone(&m.address));
         if let Some(old) = &old {
             self.succeed(old, to, &info.lineage);
@@ -325,7 +335,7 @@ impl World {
         self.samples.push(now, newest);
         self.term += 1;
         self.reign = Some(Reign { node: to, run_id: info.run_id, lineage: info.lineage, config_epoch, confirmed });
-        Some(Succession { from, to: address, relation: related, lost_bytes })
+        Some(Succession { from, to: address, relation: related, same_process, lost_bytes })
     }
 
     fn succeed(&mut self, old: &Reign, to: NodeId, line: &Lineage) {
@@ -353,7 +363,7 @@ impl World {
     /// doubtful.
     pub fn rotate(&mut self, headless: bool, now: Instant) -> bool {
         let limits = self.limits();
-        let poll = self.set.poll;
+        let patience = (2 * self.set.poll).max(self.set.down_after / 2);
         let newest = self.samples.newest();
         let reign = self.reign.as_ref().map(|r| (r.node, r.lineage.id.clone()));
         let mut doubt = false;
@@ -371,7 +381,7 @@ impl World {
                 _ => None,
             };
             // As of its own answer; a silent one falls behind as time goes by.
-            let silent = member.answered_at.is_none_or(|a| now.saturating_duration_since(a) > 2 * poll);
+            let silent = member.answered_at.is_none_or(|a| now.saturating_duration_since(a) > patience);
             let at = member.asked_at.filter(|_| !silent).unwrap_or(now);
             let lag = self.samples.lag(at, member.applied).filter(|_| same_line);
             let facts = Facts {

@@ -186,8 +186,12 @@ impl Set {
 
 impl Server {
     pub fn info(&self) -> String {
+        self.info_of("replication")
+    }
+
+    pub fn info_of(&self, section: &str) -> String {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
-        stream.write_all(b"INFO replication\r\nQUIT\r\n").unwrap();
+        stream.write_all(format!("INFO {section}\r\nQUIT\r\n").as_bytes()).unwrap();
         std::io::read_to_string(&mut stream).unwrap()
     }
 
@@ -247,13 +251,13 @@ impl Watch {
         let (tx, seen) = tokio::sync::mpsc::unbounded_channel();
         let mut epochs = view.subscribe();
         let watched = Arc::clone(&view);
+        let now = view.load();
         tokio::spawn(async move {
             while epochs.changed().await.is_ok() {
                 let _ = tx.send(watched.load());
             }
         });
         drop(redweir::discovery::start(config, publisher, hints, stop.clone()));
-        let now = view.load();
         Self { view, stop, seen, now }
     }
 
