@@ -1,6 +1,7 @@
 //! The redweir process under test.
 
-use std::io::Read;
+use std::fs::File;
+use std::io::{Read, Seek};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,7 @@ pub struct Proxy {
     pub port: u16,
     pub admin: u16,
     child: Child,
+    log: File,
 }
 
 impl Proxy {
@@ -28,17 +30,19 @@ impl Proxy {
     #[track_caller]
     pub fn start_unready(source: &[String], flags: &[&str]) -> Proxy {
         let (port, admin) = (free_port().expect("a port"), free_port().expect("a port"));
+        let log = tempfile::tempfile().expect("a file");
         let child = command()
             .args(["--listen", &format!("127.0.0.1:{port}"), "--admin", &format!("127.0.0.1:{admin}")])
-            // Tests share two cores; one worker also makes counts exact.
-            .args(["--workers", "1"])
+            // Tests share two cores.
+            .args(if flags.contains(&"--workers") { [].as_slice() } else { &["--workers", "1"] })
             .args(source)
             .args(flags)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
+            .stderr(log.try_clone().expect("a second handle"))
             .spawn()
             .expect("the binary");
-        let mut proxy = Proxy { port, admin, child };
+        let mut proxy = Proxy { port, admin, child, log };
         wait("redweir's admin port", || match (proxy.child.try_wait(), http::get(admin, "/healthz")) {
             (Ok(Some(status)), _) => panic!("redweir ended: {status}"),
             (_, Some(_)) => Ok(()),
@@ -114,6 +118,11 @@ impl Drop for Proxy {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if std::thread::panicking() {
+            let mut said = String::new();
+            let _ = self.log.rewind().and_then(|()| self.log.read_to_string(&mut said));
+            eprintln!("redweir on port {} said:\n{said}", self.port);
+        }
     }
 }
 
