@@ -316,3 +316,27 @@ fn a_large_value_does_not_stall_other_clients() {
     }
     assert_eq!(idle.read().expect("the value"), Reply::Bulk(large.into_bytes()));
 }
+
+#[test]
+fn a_reply_of_a_million_elements_is_passed_on_in_bounded_memory_while_others_are_served() {
+    let stage = plain_stage(0);
+    let script = "local v = string.rep('v', 64) for i = 1, 1000000 do redis.call('RPUSH', KEYS[1], v) end return 1";
+    let mut master = connect(&stage.nodes[0].address());
+    assert_eq!(master.call(&["EVAL", script, "1", "list"]).expect("a reply"), Reply::Int(1));
+    let proxy = Proxy::start(&stage, &[]);
+    let before = proxy.peak_memory();
+    let mut reader = proxy.client();
+    reader.send(b"LRANGE list 0 -1\r\nPING\r\n").expect("sent");
+    let other = proxy.client();
+    let others = std::thread::spawn(move || {
+        let mut other = other;
+        (0..200).for_each(|n| assert_eq!(call(&mut other, &format!("SET k {n}")), Reply::Status("OK".into())));
+    });
+    let list = reader.read().expect("the list");
+    assert_eq!(list.items().len(), 1_000_000);
+    assert!(list.items().iter().all(|item| matches!(item, Reply::Bulk(v) if v.len() == 64)));
+    assert_eq!(reader.read().expect("what follows"), Reply::Status("PONG".into()));
+    others.join().expect("the other client was served");
+    let grown = proxy.peak_memory() - before;
+    assert!(grown < 32 << 20, "a reply of 70 MB took {} MB of redweir", grown >> 20);
+}

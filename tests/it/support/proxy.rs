@@ -30,13 +30,23 @@ impl Proxy {
     #[track_caller]
     pub fn start_unready(source: &[String], flags: &[&str]) -> Proxy {
         let (port, admin) = (free_port().expect("a port"), free_port().expect("a port"));
+        let mut args = vec!["--listen".to_owned(), format!("127.0.0.1:{port}")];
+        args.extend(["--admin".to_owned(), format!("127.0.0.1:{admin}")]);
+        // Tests share two cores.
+        if !flags.contains(&"--workers") {
+            args.extend(["--workers", "1"].map(String::from));
+        }
+        args.extend(source.iter().cloned());
+        args.extend(flags.iter().map(|f| (*f).to_owned()));
+        Self::launch(port, admin, &args)
+    }
+
+    /// With nothing but `args`, which must make it listen on both ports.
+    #[track_caller]
+    pub fn launch(port: u16, admin: u16, args: &[String]) -> Proxy {
         let log = tempfile::tempfile().expect("a file");
         let child = command()
-            .args(["--listen", &format!("127.0.0.1:{port}"), "--admin", &format!("127.0.0.1:{admin}")])
-            // Tests share two cores.
-            .args(if flags.contains(&"--workers") { [].as_slice() } else { &["--workers", "1"] })
-            .args(source)
-            .args(flags)
+            .args(args)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log.try_clone().expect("a second handle"))
@@ -98,6 +108,14 @@ impl Proxy {
         };
         let values = text.lines().filter(of_it).filter_map(|l| l.rsplit(' ').next()?.parse::<f64>().ok());
         values.sum()
+    }
+
+    /// The most memory it ever had, in bytes.
+    #[track_caller]
+    pub fn peak_memory(&self) -> u64 {
+        let text = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("its status");
+        let line = text.lines().find_map(|l| l.strip_prefix("VmHWM:")).expect("VmHWM");
+        1024 * line.trim().trim_end_matches(" kB").parse::<u64>().expect("kB")
     }
 
     /// SIGTERM, and how it ended.
