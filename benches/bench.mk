@@ -6,7 +6,8 @@
 
 .PHONY: bench bench-quick bench-instructions bench-packages bench-packages-valgrind
 
-COMPARE = cargo bench --quiet --bench compare --
+CARGO ?= cargo
+COMPARE = $(CARGO) bench --quiet --bench compare --
 BENCH_ARGS ?=
 
 # $(call need,PROGRAM,PACKAGE): installs the package if the program is absent and we may, says what to do otherwise.

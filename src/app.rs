@@ -13,11 +13,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admin::{self, AdminState};
 use crate::config::{Config, ListenerConfig};
+use crate::discovery;
 use crate::metrics::{Cells, Registry};
 use crate::server::{self, Bound, Plan, Worker};
 use crate::session::Shared;
 use crate::topology::{self, View};
-use crate::discovery;
 
 pub use check::check;
 
@@ -79,7 +79,10 @@ async fn serve(config: Config) -> Result<(), Fatal> {
 fn log(config: &Config) -> Result<(), Fatal> {
     let filter = tracing_subscriber::EnvFilter::try_new(&config.log.filter)
         .map_err(|e| Fatal(format!("log filter '{}': {e}", config.log.filter)))?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .with_writer(std::io::stderr);
     let done = if config.log.json { builder.json().try_init() } else { builder.try_init() };
     done.map_err(|e| Fatal(format!("logging: {e}")))
 }

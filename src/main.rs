@@ -5,7 +5,7 @@
 use std::process::ExitCode;
 
 use redweir::config::{self, Refusal, Request};
-use redweir::{app, demo};
+use redweir::{admin, app, demo};
 
 fn main() -> ExitCode {
     let request = match config::from_command_line(std::env::args_os()) {
@@ -17,9 +17,10 @@ fn main() -> ExitCode {
         }
     };
     let done = match request {
-        Request::Run(config) => app::run(config),
-        Request::Check(config) => app::check(config),
-        Request::Demo(args) => demo::run(args),
+        Request::Run(config) => app::run(config).map_err(|e| e.to_string()),
+        Request::Check(config) => app::check(config).map_err(|e| e.to_string()),
+        Request::Demo(args) => demo::run(args).map_err(|e| e.to_string()),
+        Request::Healthcheck(admin) => admin::healthcheck(admin).map_err(|e| e.to_string()),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -139,7 +139,7 @@ async fn measure(arguments: Arguments) -> Result<bool> {
         return instructions::measure(&mut stage, &arguments.targets).await;
     }
     if arguments.syscalls {
-        return Ok(syscalls::measure(&stage, &arguments.targets).await? || !arguments.enforce);
+        return Ok(syscalls::measure(&stage, &arguments.targets, &arguments.only).await? || !arguments.enforce);
     }
     if let Some(clients) = arguments.idle {
         return Ok(idle::measure(&stage, clients).await? || !arguments.enforce);

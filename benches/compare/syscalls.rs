@@ -26,8 +26,8 @@ const ALL: &str = "raw_syscalls:sys_enter";
 /// Shown one by one; what redweir's runtime and the others use.
 const SHOWN: [&str; 7] = ["epoll_wait", "epoll_pwait", "recvfrom", "sendto", "read", "writev", "write"];
 
-/// Prints calls per request of every target; true if redweir keeps its bars.
-pub async fn measure(stage: &Stage<'_>, names: &[String]) -> Result<bool> {
+/// Prints calls per request of every target for workloads with `only` in their names; true if redweir keeps its bars.
+pub async fn measure(stage: &Stage<'_>, names: &[String], only: &str) -> Result<bool> {
     let with_perf = perf_works().await;
     if !with_perf && !installed(OsStr::new("strace")) {
         return Err("perf cannot count system calls here and strace is not installed: apt-get install strace".into());
@@ -45,7 +45,7 @@ pub async fn measure(stage: &Stage<'_>, names: &[String]) -> Result<bool> {
                 continue;
             }
         };
-        for workload in WORKLOADS.iter().filter(|workload| workload.pipeline == 1 || workload.clients == 50) {
+        for workload in WORKLOADS.iter().filter(|workload| workload.name.contains(only)) {
             let endpoint = target.endpoint(workload.value_bytes).ok_or("no endpoint for values of this size")?;
             let Some(process) = &endpoint.process else { continue };
             let calls = count(stage, with_perf, process.pid, endpoint.port, workload).await?;

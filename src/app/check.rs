@@ -1,13 +1,147 @@
 //! `redweir check`: what stands behind the addresses of a configuration that is valid by itself.
+//!
+//! Asks only, changes nothing. Invariant: one line per address, and failure if redweir could not serve with what is there
+//! now.
 
 use crate::app::Fatal;
-use crate::config::Config;
+use crate::config::{Config, Login, SetConfig, Source};
+use crate::upstream::control::{Client, Error, Reply};
 
-/// Asks every address and says what it finds.
+/// What was found in one set.
+#[derive(Default)]
+struct Findings {
+    lines: Vec<String>,
+    masters: usize,
+    faults: usize,
+}
+
+/// Asks every address of every set and prints what it finds.
 ///
 /// # Errors
-/// What would keep redweir from serving.
+/// A set without exactly one master, or an address that cannot be used.
 pub fn check(config: Config) -> Result<(), Fatal> {
-    let _ = config;
-    Ok(())
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Fatal::new)?;
+    let mut unfit = Vec::new();
+    for set in &config.sets {
+        let found = runtime.block_on(survey(set));
+        println!("set {}:", set.name);
+        found.lines.iter().for_each(|line| println!("  {line}"));
+        if found.masters != 1 || found.faults > 0 {
+            unfit.push(format!("set {}: {} master(s), {} fault(s)", set.name, found.masters, found.faults));
+        }
+    }
+    for listener in &config.listeners {
+        let set = config.sets.get(listener.set).map_or("?", |set| &set.name);
+        println!("listener {}: set {set}, reads {:?} by {:?}", listener.bind, listener.read_policy, listener.balancer);
+    }
+    if unfit.is_empty() {
+        println!("all is well");
+        return Ok(());
+    }
+    Err(Fatal(format!("{}; see the lines above", unfit.join("; "))))
+}
+
+async fn survey(set: &SetConfig) -> Findings {
+    let mut found = Findings::default();
+    let mut nodes = Vec::new();
+    match &set.source {
+        Source::Nodes(listed) => nodes.clone_from(listed),
+        Source::Sentinel { sentinels, master_name, login } => {
+            for sentinel in sentinels {
+                match ask_sentinel(sentinel, master_name, login.as_ref(), set).await {
+                    Ok((line, named)) => {
+                        found.lines.push(format!("sentinel {sentinel}: {line}"));
+                        nodes.extend(named.into_iter().filter(|n| !nodes.contains(n)).collect::<Vec<_>>());
+                    }
+                    Err(error) => found.fault(format!("sentinel {sentinel}: {}", advice(&error, master_name))),
+                }
+            }
+        }
+    }
+    let mut index = 0;
+    while let Some(node) = nodes.get(index).cloned() {
+        index += 1;
+        match ask_node(&node, set).await {
+            Ok((line, master, replicas)) => {
+                found.lines.push(format!("node {node}: {line}"));
+                found.masters += usize::from(master);
+                nodes.extend(replicas.into_iter().filter(|n| !nodes.contains(n)).collect::<Vec<_>>());
+            }
+            Err(error) => found.fault(format!("node {node}: {}", advice(&error, ""))),
+        }
+    }
+    found
+}
+
+impl Findings {
+    fn fault(&mut self, line: String) {
+        self.lines.push(line);
+        self.faults += 1;
+    }
+}
+
+/// What one Sentinel says of the set, and the nodes it names.
+async fn ask_sentinel(
+    address: &str,
+    name: &str,
+    login: Option<&Login>,
+    set: &SetConfig,
+) -> Result<(String, Vec<String>), Error> {
+    let mut client = Client::connect(address, login, set.connect_timeout).await?;
+    let master = client.call(&[&b"SENTINEL"[..], b"MASTER", name.as_bytes()]).await?;
+    let replicas = client.call(&[&b"SENTINEL"[..], b"REPLICAS", name.as_bytes()]).await?;
+    let quorum = match client.call(&[&b"SENTINEL"[..], b"CKQUORUM", name.as_bytes()]).await {
+        Ok(reply) => reply.text().unwrap_or_default().to_owned(),
+        Err(Error::Server(text)) => text,
+        Err(error) => return Err(error),
+    };
+    let field = |reply: &Reply, key: &str| reply.field(key).and_then(Reply::text).unwrap_or("?").to_owned();
+    let place = |reply: &Reply| format!("{}:{}", field(reply, "ip"), field(reply, "port"));
+    let line = format!(
+        "master {name} is {}, config-epoch {}, {} replica(s), {quorum}",
+        place(&master),
+        field(&master, "config-epoch"),
+        replicas.items().len()
+    );
+    let named = std::iter::once(&master).chain(replicas.items()).map(place).collect();
+    Ok((line, named))
+}
+
+/// What one node says of itself; whether it is a master; the replicas it names.
+async fn ask_node(address: &str, set: &SetConfig) -> Result<(String, bool, Vec<String>), Error> {
+    let mapped = set.address_map.iter().find(|(announced, _)| announced == address).map(|(_, dial)| dial.as_str());
+    let dial = mapped.unwrap_or(address);
+    let mut client = Client::connect(dial, set.node_login.as_ref(), set.connect_timeout).await?;
+    let role = client.call(&[&b"ROLE"[..]]).await?;
+    match role.items() {
+        [kind, offset, replicas, ..] if kind.text() == Some("master") => {
+            let place = |r: &Reply| match r.items() {
+                [host, port, ..] => Some(format!("{}:{}", host.text()?, port.text()?)),
+                _ => None,
+            };
+            let replicas: Vec<String> = replicas.items().iter().filter_map(place).collect();
+            let offset = offset.integer().unwrap_or(-1);
+            Ok((format!("master at offset {offset}, {} replica(s) linked", replicas.len()), true, replicas))
+        }
+        [kind, host, port, link, offset, ..] if kind.text() == Some("slave") => {
+            let of = format!("{}:{}", host.text().unwrap_or("?"), port.integer().unwrap_or(0));
+            let link = link.text().unwrap_or("?");
+            let offset = offset.integer().unwrap_or(-1);
+            Ok((format!("replica of {of}, {link} at offset {offset}"), false, Vec::new()))
+        }
+        _ => Err(Error::Server("not a master or replica; list data nodes here and Sentinels under sentinel".into())),
+    }
+}
+
+/// An error with what to do about it.
+fn advice(error: &Error, master_name: &str) -> String {
+    match error {
+        Error::Refused => "nobody listens there; check the address, or start the server".into(),
+        Error::Timeout => "no answer; check the address and the firewall, or raise connect-timeout".into(),
+        Error::Auth(text) => format!("{text}; set node-username/node-password (sentinel-... for a Sentinel)"),
+        Error::Server(text) if text.contains("No such master") => {
+            format!("it knows no master '{master_name}'; check master-name (redis-cli SENTINEL MASTERS lists them)")
+        }
+        other => other.to_string(),
+    }
 }

@@ -39,6 +39,15 @@ pub enum Action {
     Check(RunArgs),
     /// Shows everything on loopback: a master, three replicas, three Sentinels and redweir in front of them
     Demo(DemoArgs),
+    /// Asks a running redweir whether it lives (for a container's HEALTHCHECK)
+    Healthcheck(HealthArgs),
+}
+
+#[derive(Debug, Clone, PartialEq, Args)]
+pub struct HealthArgs {
+    /// Its HTTP address
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9736")]
+    pub admin: std::net::SocketAddr,
 }
 
 /// What configures a proxy.

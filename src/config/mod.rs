@@ -192,6 +192,7 @@ pub enum Request {
     Run(Config),
     Check(Config),
     Demo(DemoArgs),
+    Healthcheck(SocketAddr),
 }
 
 /// Why there is nothing to do.
@@ -214,6 +215,7 @@ pub fn from_command_line(args: impl IntoIterator<Item = OsString>) -> Result<Req
         None => load(&cli.run).map(Request::Run),
         Some(Action::Check(run)) => load(&run).map(Request::Check),
         Some(Action::Demo(demo)) => Ok(Request::Demo(demo)),
+        Some(Action::Healthcheck(health)) => Ok(Request::Healthcheck(health.admin)),
     }
 }
 

@@ -12,6 +12,8 @@ use super::sentinel::{Config, News};
 pub const MAX_SENTINELS: usize = 32;
 /// A failover of which nothing more is heard has ended.
 const FAILOVER_SILENCE: Duration = Duration::from_secs(10);
+/// Writes to a living master are held this long for its failover.
+const FAILOVER_HOLD: Duration = Duration::from_secs(10);
 /// Failovers noted at a time.
 const MAX_FAILOVERS: usize = 8;
 /// A Sentinel that is away and that no other lists any more is forgotten after this.
@@ -56,10 +58,19 @@ pub enum Effect {
     Alarm(&'static str),
 }
 
+/// A failover that goes on.
 #[derive(Debug, Clone)]
-struct Failover {
-    master: String,
+pub struct Failover {
+    pub master: String,
+    begun: Instant,
     heard: Instant,
+}
+
+impl Failover {
+    /// Writes were held for it long enough: the promoted node hangs, and Sentinel will not give up for minutes.
+    pub fn overdue(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.begun) >= FAILOVER_HOLD
+    }
 }
 
 /// All of them.
@@ -157,7 +168,7 @@ impl Voices {
             }
             None => {
                 if self.failovers.len() < MAX_FAILOVERS {
-                    self.failovers.push(Failover { master, heard: now });
+                    self.failovers.push(Failover { master, begun: now, heard: now });
                 }
                 true
             }
@@ -201,10 +212,9 @@ impl Voices {
         heard().max_by_key(rank).map(|c| (c.master.as_str(), self.highest))
     }
 
-    /// The masters whose failovers go on.
-    pub fn failovers(&self, now: Instant) -> impl Iterator<Item = &str> {
-        let fresh = move |f: &&Failover| now.saturating_duration_since(f.heard) < FAILOVER_SILENCE;
-        self.failovers.iter().filter(fresh).map(|f| f.master.as_str())
+    /// The failovers that go on.
+    pub fn failovers(&self, now: Instant) -> impl Iterator<Item = &Failover> {
+        self.failovers.iter().filter(move |f| now.saturating_duration_since(f.heard) < FAILOVER_SILENCE)
     }
 
     pub fn any_up(&self) -> bool {
@@ -269,5 +279,141 @@ impl Voice {
             Some(_) => vec![Effect::Recovered],
             None => Vec::new(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(epoch: u64, master: &str) -> News {
+        News::Config(Config { epoch, master: master.into(), watched: master.into(), ..Config::default() })
+    }
+
+    fn doubtful(epoch: u64, master: &str) -> News {
+        let config =
+            Config { epoch, master: master.into(), watched: master.into(), doubtful: true, ..Config::default() };
+        News::Config(config)
+    }
+
+    fn voices(n: usize, now: Instant) -> Voices {
+        let mut voices = Voices::default();
+        for i in 0..n {
+            voices.add(&format!("s:{i}"), true, now);
+        }
+        voices
+    }
+
+    #[test]
+    fn the_word_is_that_of_the_highest_epoch() {
+        let now = Instant::now();
+        type Row = (&'static str, Vec<News>, Option<(&'static str, u64)>);
+        let table: [Row; 7] = [
+            ("nobody spoke", vec![], None),
+            ("agreed", vec![config(1, "a:1"), config(1, "a:1")], Some(("a:1", 1))),
+            (
+                "the many with an older epoch",
+                vec![config(1, "a:1"), config(1, "a:1"), config(2, "b:1")],
+                Some(("b:1", 2)),
+            ),
+            (
+                "one epoch, two names: the most",
+                vec![config(1, "b:1"), config(1, "a:1"), config(1, "b:1")],
+                Some(("b:1", 1)),
+            ),
+            (
+                "one epoch: doubts count less",
+                vec![doubtful(1, "b:1"), doubtful(1, "b:1"), config(1, "a:1")],
+                Some(("a:1", 1)),
+            ),
+            ("one epoch, a tie: everybody takes the same", vec![config(1, "b:1"), config(1, "a:1")], Some(("a:1", 1))),
+            ("doubts alone are still a word", vec![doubtful(3, "a:1")], Some(("a:1", 3))),
+        ];
+        for (what, news, word) in table {
+            let mut voices = voices(news.len(), now);
+            for (i, news) in news.into_iter().enumerate() {
+                voices.hear(i as u64 + 1, news, now);
+            }
+            assert_eq!(voices.word(), word, "{what}");
+        }
+    }
+
+    #[test]
+    fn an_epoch_once_heard_is_never_gone_below() {
+        let now = Instant::now();
+        let mut voices = voices(2, now);
+        voices.hear(1, config(7, "new:1"), now);
+        voices.hear(2, config(3, "old:1"), now);
+        voices.hear(1, News::Down(crate::upstream::control::Error::Closed), now);
+        assert_eq!(voices.word(), Some(("new:1", 7)), "its word stands while it is away");
+        voices.hear(1, config(0, "old:1"), now);
+        assert_eq!(voices.word(), None, "a Sentinel that lost its memory takes nothing back");
+    }
+
+    #[test]
+    fn failovers_end_by_event_or_by_silence() {
+        let now = Instant::now();
+        let mut voices = voices(1, now);
+        let begins = |master: &str| News::Event(Event::Failover { master: master.into(), chosen: None });
+        let is_alarm = |effects: &[Effect]| effects.iter().any(|e| matches!(e, Effect::Alarm(_)));
+        assert!(is_alarm(&voices.hear(1, begins("a:1"), now)));
+        assert!(!is_alarm(&voices.hear(1, begins("a:1"), now)), "told once");
+        voices.hear(1, begins("b:1"), now);
+        let on = |v: &Voices, at: Instant| v.failovers(at).map(|f| f.master.clone()).collect::<Vec<_>>();
+        assert_eq!(on(&voices, now), ["a:1", "b:1"]);
+        voices.hear(1, News::Event(Event::Aborted { master: "b:1".into() }), now);
+        assert_eq!(on(&voices, now), ["a:1"]);
+        let other = Event::Switched { from: "z:1".into(), to: "y:1".into() };
+        voices.hear(1, News::Event(other), now);
+        assert_eq!(on(&voices, now), ["a:1"]);
+        assert!(on(&voices, now + FAILOVER_SILENCE).is_empty());
+        voices.hear(1, begins("a:1"), now + FAILOVER_HOLD / 2);
+        let held = |at| voices.failovers(at).map(|f| f.overdue(at)).collect::<Vec<_>>();
+        assert_eq!(held(now + FAILOVER_HOLD / 2), [false]);
+        assert_eq!(held(now + FAILOVER_HOLD), [true], "bounded from its beginning, however often it is heard of");
+        voices.hear(1, News::Event(Event::Switched { from: "a:1".into(), to: "c:1".into() }), now);
+        assert!(on(&voices, now).is_empty());
+    }
+
+    #[test]
+    fn a_complaint_is_told_once_until_it_is_over() {
+        let now = Instant::now();
+        let mut voices = voices(1, now);
+        let unknown = || News::UnknownMaster { watched: vec!["other".into()] };
+        assert_eq!(voices.hear(1, unknown(), now).len(), 1);
+        assert_eq!(voices.hear(1, unknown(), now), []);
+        assert!(voices.hear(1, config(1, "a:1"), now).contains(&Effect::Recovered));
+        assert!(!voices.hear(1, config(1, "a:1"), now).contains(&Effect::Recovered));
+        assert_eq!(voices.hear(1, News::NoQuorum("NOQUORUM 1".into()), now).len(), 1);
+        assert!(!voices.hear(1, config(1, "a:1"), now).contains(&Effect::Recovered), "an answer is no quorum");
+        assert_eq!(voices.hear(1, News::Quorum, now), [Effect::Recovered]);
+    }
+
+    #[test]
+    fn one_sentinel_of_two_names_is_heard_once() {
+        let now = Instant::now();
+        let mut voices = voices(1, now);
+        let second = voices.add("127.0.0.1:0", false, now).unwrap();
+        let up = || News::Up { my_id: "same".into() };
+        voices.hear(1, up(), now);
+        assert!(voices.prune(now).is_empty());
+        voices.hear(second, up(), now);
+        assert_eq!(voices.prune(now), [second]);
+        assert_eq!(voices.add("127.0.0.1:0", false, now), None, "not again");
+        voices.hear(1, News::Down(crate::upstream::control::Error::Refused), now);
+        assert!(voices.add("127.0.0.1:0", false, now).is_some(), "unless the first name does not work any more");
+    }
+
+    #[test]
+    fn who_is_away_and_unlisted_is_forgotten_unless_configured() {
+        let now = Instant::now();
+        let mut voices = voices(1, now);
+        let listed = voices.add("s:9", false, now).unwrap();
+        assert!(voices.prune(now + FORGET_AFTER).is_empty());
+        assert_eq!(voices.prune(now + FORGET_AFTER + Duration::from_millis(1)), [listed]);
+        for i in 0..2 * MAX_SENTINELS {
+            voices.add(&format!("t:{i}"), false, now);
+        }
+        assert_eq!(voices.all.len(), MAX_SENTINELS);
     }
 }

@@ -11,13 +11,13 @@ use tokio::sync::mpsc;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use super::council::Voices;
+use super::council::{Effect, Voices};
 use super::crew::Crew;
-use super::detector::{Council, Hold, Patience, Verdict, judge};
+use super::detector::{Council, Failing, Hold, Patience, Verdict, judge};
 use super::picture::Picture;
 use super::seen::{Observation, Seen};
 use super::world::World;
-use super::{council::Effect, journal, names, sentinel};
+use super::{council, journal, names, sentinel};
 use crate::command::Names;
 use crate::config::{SetConfig, Source};
 use crate::metrics::{self, Cause, Phase};
@@ -278,9 +278,11 @@ impl Keeper {
         if self.world.reign.is_some() && !voices.any_up() {
             return None;
         }
+        let failing =
+            |f: &council::Failover| Failing { master: self.world.resolve(&f.master), overdue: f.overdue(now) };
         Some(Council {
             word: voices.word().and_then(|(address, epoch)| Some((self.world.resolve(address)?, epoch))),
-            failovers: voices.failovers(now).map(|master| self.world.resolve(master)).collect(),
+            failovers: voices.failovers(now).map(failing).collect(),
             complete: voices.complete(),
         })
     }
@@ -381,8 +383,10 @@ impl Keeper {
         journal::verdict(&self.world, verdict);
         if self.is_open() {
             self.times.held = None;
-        } else {
-            self.times.held.get_or_insert(now);
+        } else if self.times.held.is_none() {
+            self.times.held = Some(now);
+            // Signs of long ago were of something else.
+            self.times.sign.take_if(|sign| now.saturating_duration_since(*sign) > 2 * CALM);
             self.sign(now);
         }
     }

@@ -10,11 +10,19 @@ use std::time::{Duration, Instant};
 /// Distinct offsets remembered; at one ROLE per 100 ms about 100 s, and beyond that with coarser steps.
 const SAMPLES: usize = 1024;
 
+/// One offset of the master, and the first and last question that it answered.
+#[derive(Debug, Clone, Copy)]
+struct Sample {
+    first: Instant,
+    last: Instant,
+    offset: i64,
+}
+
 /// What the master told, and when it was asked.
 #[derive(Debug, Default)]
 pub struct Samples {
-    /// Ascending in both; one entry per offset, with the latest time it was asked for.
-    ring: VecDeque<(Instant, i64)>,
+    /// Ascending in time and offset; one entry per offset.
+    ring: VecDeque<Sample>,
 }
 
 /// A replica's distance from its master.
@@ -33,12 +41,12 @@ impl Samples {
     /// The master was asked at `asked` (before the question was sent) and told `offset`.
     pub fn push(&mut self, asked: Instant, offset: i64) {
         match self.ring.back_mut() {
-            Some((at, newest)) if *newest == offset => *at = asked.max(*at),
-            Some((_, newest)) if *newest > offset => {
+            Some(newest) if newest.offset == offset => newest.last = asked.max(newest.last),
+            Some(newest) if newest.offset > offset => {
                 self.ring.clear();
-                self.ring.push_back((asked, offset));
+                self.ring.push_back(Sample { first: asked, last: asked, offset });
             }
-            _ => self.ring.push_back((asked, offset)),
+            _ => self.ring.push_back(Sample { first: asked, last: asked, offset }),
         }
         if self.ring.len() > SAMPLES {
             self.thin();
@@ -56,24 +64,29 @@ impl Samples {
 
     /// The master's offset as last told.
     pub fn newest(&self) -> Option<i64> {
-        self.ring.back().map(|&(_, offset)| offset)
+        self.ring.back().map(|s| s.offset)
     }
 
     /// Since when offsets are remembered at all.
     pub fn age(&self, now: Instant) -> Duration {
-        self.ring.front().map_or(Duration::ZERO, |(since, _)| now.saturating_duration_since(*since))
+        self.ring.front().map_or(Duration::ZERO, |s| now.saturating_duration_since(s.first))
     }
 
-    /// How far behind a replica is at `now` that has applied `offset`. Zero when it has all the master was last seen to
-    /// have. Older than anything remembered: the age of the oldest sample. `None` before the first sample.
-    pub fn lag(&self, now: Instant, offset: i64) -> Option<Lag> {
-        let newest = self.newest()?;
+    /// How far behind a replica was at `at`, when it had applied `offset`. Zero when it had all the master was known to
+    /// have by then; what the master was asked later does not count against an earlier answer. Older than anything
+    /// remembered: the age of the oldest sample. `None` without a sample by then.
+    pub fn lag(&self, at: Instant, offset: i64) -> Option<Lag> {
+        let known = self.ring.partition_point(|s| s.first <= at);
+        let newest = self.ring.get(known.checked_sub(1)?)?.offset;
         if offset >= newest {
             return Some(Lag::default());
         }
-        let covered = self.ring.partition_point(|&(_, told)| told <= offset);
-        let (since, _) = self.ring.get(covered.saturating_sub(1))?;
-        Some(Lag { bytes: newest.abs_diff(offset.max(0)), time: now.saturating_duration_since(*since) })
+        let covered = self.ring.partition_point(|s| s.offset <= offset);
+        let since = match covered.checked_sub(1).and_then(|i| self.ring.get(i)) {
+            Some(sample) => sample.last,
+            None => self.ring.front()?.first,
+        };
+        Some(Lag { bytes: newest.abs_diff(offset.max(0)), time: at.saturating_duration_since(since) })
     }
 }
 
@@ -103,12 +116,22 @@ mod tests {
             (150, 150, 150),
             (149, 151, 250),
             (100, 200, 250),
-            (99, 201, 250),
+            // Older than anything remembered.
+            (99, 201, 350),
         ];
         for (offset, bytes, ms) in table {
             assert_eq!(told.lag(start + 350 * MS, offset), Some(Lag { bytes, time: ms * MS }), "offset {offset}");
         }
         assert_eq!(Samples::default().lag(start, 1), None);
+    }
+
+    #[test]
+    fn a_question_to_the_master_after_the_replicas_answer_does_not_count_against_it() {
+        let start = Instant::now();
+        let told = samples(start, &[(0, 100), (90, 100), (200, 9_000)]);
+        assert_eq!(told.lag(start + 150 * MS, 100), Some(Lag::default()));
+        assert_eq!(told.lag(start + 50 * MS, 90), Some(Lag { bytes: 10, time: 50 * MS }));
+        assert_eq!(told.lag(start + 250 * MS, 100), Some(Lag { bytes: 8_900, time: 160 * MS }));
     }
 
     #[test]

@@ -41,6 +41,8 @@ pub struct Member {
     pub live: Arc<Live>,
     pub health: Health,
     pub answered_at: Option<Instant>,
+    /// When the question was sent that ROLE answered last.
+    pub asked_at: Option<Instant>,
     /// When the question was sent that INFO answered last.
     pub examined_at: Option<Instant>,
     pub loading: bool,

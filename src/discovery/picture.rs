@@ -86,6 +86,7 @@ impl Picture {
             writes: self.open.map_or(Writes::Held, Writes::Open),
             readers: self.readers.clone(),
             lagging: self.lagging,
+            master_reader: None,
         };
         // The publisher gives the epoch.
         Topology {

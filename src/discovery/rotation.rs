@@ -44,6 +44,8 @@ pub struct Facts {
     /// The master's offset as last told.
     pub newest: Option<i64>,
     pub lag: Option<Lag>,
+    /// Which answer `lag` was told by.
+    pub answer: Instant,
     /// There is no master to follow: what was fit stays fit, for nothing newer exists.
     pub headless: bool,
 }
@@ -68,6 +70,8 @@ pub struct Rotation {
     /// The offset to reach for that.
     target: Option<i64>,
     unlinked_at: Option<Instant>,
+    /// The answer that first showed too large a lag: one alone may have crossed a large write on its way.
+    over: Option<Instant>,
 }
 
 impl Rotation {
@@ -113,11 +117,139 @@ impl Rotation {
             self.caught_up = true;
         }
         let Some(lag) = facts.lag else { return self.place };
+        if !limits.exceeded(lag) {
+            self.over = None;
+        }
         match self.place {
-            Place::Reader if limits.exceeded(lag) => Place::Lagging,
+            Place::Reader if limits.exceeded(lag) => {
+                let first = *self.over.get_or_insert(facts.answer);
+                if first == facts.answer { Place::Reader } else { Place::Lagging }
+            }
             Place::Out if limits.exceeded(lag) => Place::Lagging,
             Place::Lagging if !limits.comfortable(lag) => Place::Lagging,
             _ => Place::Reader,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+    const LIMITS: Limits = Limits { time: Some(Duration::from_millis(1000)), bytes: Some(1000) };
+
+    /// In line, linked and at the master's offset.
+    fn fit(now: Instant) -> Facts {
+        Facts {
+            serves: true,
+            link: Link::Connected,
+            same_line: true,
+            applied: 500,
+            newest: Some(500),
+            lag: Some(Lag::default()),
+            answer: now,
+            headless: false,
+        }
+    }
+
+    fn behind(now: Instant, ms: u32, bytes: u64) -> Facts {
+        Facts { lag: Some(Lag { time: ms * MS, bytes }), ..fit(now) }
+    }
+
+    fn reader(now: Instant) -> Rotation {
+        let mut rotation = Rotation::default();
+        assert!(rotation.decide(fit(now), LIMITS, now));
+        assert_eq!(rotation.place, Place::Reader);
+        rotation
+    }
+
+    #[test]
+    fn who_leaves_at_once() {
+        let now = Instant::now();
+        let table = [
+            ("does not serve", Facts { serves: false, ..fit(now) }),
+            ("another line", Facts { same_line: false, ..fit(now) }),
+            ("receives a data set", Facts { link: Link::Sync, ..fit(now) }),
+            ("receives one while there is no master", Facts { link: Link::Sync, headless: true, ..fit(now) }),
+            ("another line while there is no master", Facts { same_line: false, headless: true, ..fit(now) }),
+        ];
+        for (what, facts) in table {
+            let mut rotation = reader(now);
+            assert!(rotation.decide(facts, LIMITS, now), "{what}");
+            assert_eq!(rotation.place, Place::Out, "{what}");
+        }
+    }
+
+    #[test]
+    fn a_lost_link_is_out_after_the_master_had_time_to_answer() {
+        let now = Instant::now();
+        let down = Facts { link: Link::Down, ..fit(now) };
+        let mut rotation = reader(now);
+        assert!(!rotation.decide(down, LIMITS, now));
+        assert!(rotation.wonders(), "the master is to be asked");
+        assert!(!rotation.decide(down, LIMITS, now + LINK_GRACE - MS));
+        assert!(rotation.decide(down, LIMITS, now + LINK_GRACE));
+        assert_eq!(rotation.place, Place::Out);
+        assert!(!rotation.wonders());
+    }
+
+    #[test]
+    fn without_a_master_readers_stay_and_nobody_joins() {
+        let now = Instant::now();
+        let down = Facts { link: Link::Down, headless: true, ..fit(now) };
+        let mut rotation = reader(now);
+        rotation.decide(down, LIMITS, now);
+        assert!(!rotation.decide(down, LIMITS, now + 60_000 * MS));
+        assert_eq!(rotation.place, Place::Reader);
+        let mut outsider = Rotation::default();
+        assert!(!outsider.decide(Facts { headless: true, ..fit(now) }, LIMITS, now));
+    }
+
+    #[test]
+    fn linked_is_not_caught_up() {
+        let now = Instant::now();
+        let at = |applied, newest| Facts { applied, newest, ..fit(now) };
+        let mut rotation = Rotation::default();
+        for (applied, newest, place) in [
+            (0, None, Place::Out),
+            (0, Some(293), Place::Out),
+            (292, Some(400), Place::Out),
+            // What the master had when the link came up is enough; from there on lag is what counts.
+            (293, Some(500), Place::Reader),
+        ] {
+            rotation.decide(at(applied, newest), LIMITS, now);
+            assert_eq!(rotation.place, place, "{applied} of {newest:?}");
+        }
+        let mut again = reader(now);
+        again.decide(Facts { link: Link::Down, ..fit(now) }, LIMITS, now);
+        again.decide(at(0, Some(500)), LIMITS, now + MS);
+        assert_eq!(again.place, Place::Out, "another data set behind the same link");
+    }
+
+    #[test]
+    fn lag_has_hysteresis_and_one_answer_is_not_enough() {
+        let now = Instant::now();
+        let mut rotation = reader(now);
+        for (step, ms, bytes, place) in [
+            (1, 1001, 0, Place::Reader),
+            (2, 900, 0, Place::Reader),
+            (3, 0, 1001, Place::Reader),
+            (3, 0, 1001, Place::Reader),
+            (4, 0, 1001, Place::Lagging),
+            (5, 0, 801, Place::Lagging),
+            (6, 801, 0, Place::Lagging),
+            (7, 800, 800, Place::Reader),
+            (8, 1001, 0, Place::Reader),
+            (9, 1001, 0, Place::Lagging),
+        ] {
+            rotation.decide(behind(now + step * MS, ms, bytes), LIMITS, now + step * MS);
+            assert_eq!(rotation.place, place, "step {step}");
+        }
+        let mut joining = Rotation::default();
+        joining.decide(behind(now, 5000, 0), LIMITS, now);
+        assert_eq!(joining.place, Place::Lagging, "who is late does not even join");
+        joining.decide(behind(now, 5000, 0), Limits::default(), now);
+        assert_eq!(joining.place, Place::Reader, "no limit, no lag");
     }
 }

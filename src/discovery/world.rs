@@ -132,6 +132,7 @@ impl World {
             live: Arc::default(),
             health: Health::Unknown,
             answered_at: None,
+            asked_at: None,
             examined_at: None,
             loading: false,
             role: None,
@@ -216,6 +217,7 @@ impl World {
         if follows_line {
             member.superseded = false;
         }
+        member.asked_at = Some(asked);
         let offset = matches!(role, Role::Master { .. }).then_some(role.offset());
         member.role = Some(role);
         if let (Some(offset), Some((node, _))) = (offset, reign)
@@ -351,6 +353,7 @@ impl World {
     /// doubtful.
     pub fn rotate(&mut self, headless: bool, now: Instant) -> bool {
         let limits = self.limits();
+        let poll = self.set.poll;
         let newest = self.samples.newest();
         let reign = self.reign.as_ref().map(|r| (r.node, r.lineage.id.clone()));
         let mut doubt = false;
@@ -367,7 +370,10 @@ impl World {
                 Some(Role::Replica { link, .. }) => Some(*link),
                 _ => None,
             };
-            let lag = self.samples.lag(now, member.applied).filter(|_| same_line);
+            // As of its own answer; a silent one falls behind as time goes by.
+            let silent = member.answered_at.is_none_or(|a| now.saturating_duration_since(a) > 2 * poll);
+            let at = member.asked_at.filter(|_| !silent).unwrap_or(now);
+            let lag = self.samples.lag(at, member.applied).filter(|_| same_line);
             let facts = Facts {
                 serves: matches!(member.health, Health::Up | Health::Suspect(_))
                     && link.is_some()
@@ -378,6 +384,7 @@ impl World {
                 applied: member.applied,
                 newest,
                 lag,
+                answer: at,
                 headless,
             };
             let had_place = member.rotation.place != Place::Out;
@@ -401,5 +408,233 @@ impl Member {
     fn answered(&mut self, now: Instant) {
         self.health = Health::Up;
         self.answered_at = Some(now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::NodeSettings;
+    use crate::upstream::control::Error;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn set(nodes: &[&str]) -> Arc<SetConfig> {
+        Arc::new(SetConfig {
+            name: "m".into(),
+            source: Source::Nodes(nodes.iter().map(|n| (*n).to_owned()).collect()),
+            node_login: None,
+            address_map: vec![("10.0.0.9:1".into(), "localhost:9001".into())],
+            poll: 100 * MS,
+            poll_fast: 5 * MS,
+            down_after: 1000 * MS,
+            connect_timeout: 1000 * MS,
+            max_lag: None,
+            max_lag_bytes: None,
+            nodes: vec![NodeSettings { address: "b:1".into(), weight: 3, zone: Some("z".into()) }],
+        })
+    }
+
+    fn info(run_id: &str, id: &str, previous: &str, branch: i64) -> Info {
+        Info {
+            run_id: run_id.into(),
+            lineage: Lineage { id: id.into(), previous: previous.into(), branch },
+            ..Info::default()
+        }
+    }
+
+    fn master(offset: i64, replicas: &[&str]) -> Role {
+        Role::Master { offset, replicas: replicas.iter().map(|r| (*r).to_owned()).collect() }
+    }
+
+    fn replica(of: &str, link: Link, offset: i64) -> Role {
+        Role::Replica { of: of.into(), link, offset }
+    }
+
+    fn world(nodes: &[&str], now: Instant) -> World {
+        let mut world = World::new(set(nodes));
+        world.list_configured(now);
+        world
+    }
+
+    fn tell(world: &mut World, node: NodeId, role: Role, info: Info, now: Instant) -> Outcome {
+        let probe = world.member(node).map_or(0, |m| m.probe);
+        let seen = Seen::Role { role, info: Some(Box::new(info)) };
+        world.observe(Observation { node, probe, asked: now, question: 0, seen }, now)
+    }
+
+    fn lose(world: &mut World, node: NodeId, e: Error, now: Instant) -> Outcome {
+        let probe = world.member(node).map_or(0, |m| m.probe);
+        world.observe(Observation { node, probe, asked: now, question: 0, seen: Seen::Lost(e) }, now)
+    }
+
+    fn generation(world: &World, node: NodeId) -> u64 {
+        world.member(node).unwrap().generation
+    }
+
+    /// a:1 reigns over b:1.
+    fn pair(now: Instant) -> World {
+        let mut world = world(&["a:1", "b:1"], now);
+        tell(&mut world, 0, master(100, &["b:1"]), info("ra", "line", "", -1), now);
+        tell(&mut world, 1, replica("a:1", Link::Connected, 100), info("rb", "line", "", -1), now);
+        world.enthrone(0, 0, false, now).unwrap();
+        world
+    }
+
+    #[test]
+    fn slots_are_stable_and_reused_only_after_they_were_left() {
+        let now = Instant::now();
+        let mut world = world(&["a:1", "b:1"], now);
+        assert_eq!(world.list("c:1", false, now), Some(2));
+        assert_eq!(world.list("c:1", false, now), None, "known");
+        assert_eq!(world.list("10.0.0.9:1", false, now), Some(3));
+        assert_eq!(&*world.member(3).unwrap().dial, "localhost:9001");
+        assert_eq!(world.resolve("localhost:9001"), Some(3));
+        assert_eq!((world.member(1).unwrap().weight, world.member(0).unwrap().weight), (3, 1));
+        let first = generation(&world, 2);
+        let later = now + FORGET_AFTER;
+        world.list("10.0.0.9:1", false, later);
+        assert_eq!(world.age(later), [2], "configured and listed ones stay");
+        assert_eq!(world.list("d:1", false, later), Some(2));
+        assert!(generation(&world, 2) > first, "a connection to the earlier owner is never taken for one to this");
+        let stale = Observation { node: 2, probe: 3, asked: now, question: 0, seen: Seen::Lost(Error::Refused) };
+        world.observe(stale, later);
+        assert_eq!(world.member(2).unwrap().health, Health::Unknown, "what the earlier owner said late");
+    }
+
+    #[test]
+    fn there_are_never_more_members_than_slots() {
+        let now = Instant::now();
+        let mut world = world(&["a:1"], now);
+        for i in 0..2 * MAX_NODES {
+            world.list(&format!("n{i}:1"), false, now);
+        }
+        assert_eq!(world.members.len(), MAX_NODES);
+        assert!(world.members.iter().all(|m| usize::from(m.id) < MAX_NODES));
+    }
+
+    #[test]
+    fn the_reigning_masters_list_names_replicas_and_another_masters_does_not() {
+        let now = Instant::now();
+        let mut world = pair(now);
+        let named = tell(&mut world, 0, master(110, &["b:1", "c:1"]), info("ra", "line", "", -1), now).named;
+        assert_eq!(named, ["c:1"]);
+        let named = tell(&mut world, 1, master(110, &["x:1"]), info("rb", "other", "line", 101), now).named;
+        assert!(named.is_empty());
+        let dead = replica("dead:1", Link::Down, -1);
+        assert!(tell(&mut world, 1, dead, info("rb", "line", "", -1), now).named.is_empty(), "nobody answers there");
+        let alive = replica("new:1", Link::Connected, 100);
+        assert_eq!(tell(&mut world, 1, alive, info("rb", "line", "", -1), now).named, ["new:1"]);
+    }
+
+    #[test]
+    fn two_names_of_one_process_are_one_member() {
+        let now = Instant::now();
+        let mut world = pair(now);
+        world.list("127.0.0.1:1", false, now);
+        let outcome = tell(&mut world, 2, master(100, &[]), info("ra", "line", "", -1), now);
+        assert_eq!(outcome.doubles, [2], "the one that reigns stays");
+        assert_eq!((world.members.len(), world.resolve("127.0.0.1:1")), (2, Some(0)));
+        assert_eq!(world.list("127.0.0.1:1", false, now), None);
+        lose(&mut world, 0, Error::Refused, now);
+        assert_eq!(world.list("127.0.0.1:1", false, now), Some(2), "when the first name fails the second is tried");
+    }
+
+    #[test]
+    fn generations_grow_with_restarts_and_roles_only() {
+        let now = Instant::now();
+        let mut world = pair(now);
+        let (a, b) = (generation(&world, 0), generation(&world, 1));
+        // Its first replica: another line, the same process and the same connections.
+        tell(&mut world, 0, master(0, &["b:1"]), info("ra", "line2", "", -1), now);
+        world.enthrone(0, 0, false, now).unwrap();
+        assert_eq!((generation(&world, 0), world.term), (a, 2));
+        tell(&mut world, 1, replica("a:1", Link::Connected, 10), info("restarted", "line2", "", -1), now);
+        assert!(generation(&world, 1) > b);
+        let (a, b) = (generation(&world, 0), generation(&world, 1));
+        tell(&mut world, 1, master(10, &[]), info("restarted", "line3", "line2", 11), now);
+        world.enthrone(1, 0, false, now).unwrap();
+        assert!(generation(&world, 0) > a && generation(&world, 1) > b);
+    }
+
+    #[test]
+    fn a_superseded_master_is_fenced_until_it_follows_the_new_line() {
+        let now = Instant::now();
+        let mut world = pair(now);
+        tell(&mut world, 0, master(150, &["b:1"]), info("ra", "line", "", -1), now);
+        tell(&mut world, 1, master(120, &[]), info("rb", "next", "line", 121), now);
+        let succession = world.enthrone(1, 0, false, now).unwrap();
+        assert_eq!(succession.relation, Some(Relation::Descends { common: 120 }));
+        assert_eq!(succession.lost_bytes, Some(30));
+        let fenced = |world: &World| world.sights(now).iter().any(|s| s.id == 0 && s.superseded);
+        for (what, role, info, still) in [
+            ("still a master", master(200, &[]), info("ra", "line", "", -1), true),
+            ("restarted, still a master", master(0, &[]), info("rx", "other", "", -1), true),
+            ("told to follow", replica("b:1", Link::Down, -1), info("rx", "other", "", -1), true),
+            ("linked, its old line", replica("b:1", Link::Connected, 0), info("rx", "line", "", -1), true),
+            ("linked, in line", replica("b:1", Link::Connected, 130), info("rx", "next", "line", 121), false),
+        ] {
+            tell(&mut world, 0, role, info, now);
+            assert_eq!(fenced(&world), still, "{what}");
+        }
+        // Another address with the old replication id is as stale.
+        world.list("c:1", false, now);
+        tell(&mut world, 2, master(200, &[]), info("rc", "line", "", -1), now);
+        assert!(world.sights(now).iter().any(|s| s.id == 2 && s.superseded));
+    }
+
+    #[test]
+    fn health() {
+        let now = Instant::now();
+        let mut world = pair(now);
+        let health = |world: &World| world.member(0).unwrap().health.clone();
+        assert!(lose(&mut world, 0, Error::Closed, now + MS).alarming);
+        assert_eq!(health(&world), Health::Suspect(now + MS), "one lost connection is not a lost node");
+        assert!(!lose(&mut world, 0, Error::Closed, now + 2 * MS).alarming, "alarmed already");
+        assert_eq!(health(&world), Health::Suspect(now + MS));
+        world.age(now + 1001 * MS);
+        assert_eq!(health(&world), Health::Down(Error::Timeout));
+        tell(&mut world, 0, master(100, &["b:1"]), info("ra", "line", "", -1), now + 1100 * MS);
+        lose(&mut world, 0, Error::Timeout, now + 2200 * MS);
+        assert_eq!(health(&world), Health::Down(Error::Timeout), "silent for down_after");
+        tell(&mut world, 0, master(100, &["b:1"]), info("ra", "line", "", -1), now + 2300 * MS);
+        lose(&mut world, 0, Error::Refused, now + 2301 * MS);
+        assert_eq!(health(&world), Health::Down(Error::Refused), "nothing listens there");
+        lose(&mut world, 0, Error::Auth("WRONGPASS".into()), now + 2400 * MS);
+        assert!(matches!(health(&world), Health::Rejected(_)));
+    }
+
+    #[test]
+    fn readers_keep_their_place_when_the_master_dies_and_lose_it_with_the_line() {
+        let now = Instant::now();
+        let mut world = pair(now);
+        let place = |world: &World| world.member(1).unwrap().rotation.place;
+        world.rotate(false, now);
+        assert_eq!(place(&world), Place::Reader);
+        lose(&mut world, 0, Error::Refused, now);
+        tell(&mut world, 1, replica("a:1", Link::Down, -1), info("rb", "line", "", -1), now);
+        world.rotate(true, now + 5000 * MS);
+        assert_eq!(place(&world), Place::Reader);
+        assert_eq!(world.member(1).unwrap().live.offset(), 100, "the last offset it told");
+        world.list("c:1", false, now);
+        tell(&mut world, 2, master(100, &[]), info("rc", "next", "line", 101), now);
+        world.enthrone(2, 0, false, now).unwrap();
+        world.rotate(false, now);
+        assert_eq!(place(&world), Place::Out);
+    }
+
+    #[test]
+    fn a_reader_that_hangs_is_another_generation() {
+        let now = Instant::now();
+        let mut world = pair(now);
+        world.rotate(false, now);
+        let before = generation(&world, 1);
+        let later = now + 1500 * MS;
+        lose(&mut world, 1, Error::Timeout, later);
+        world.rotate(false, later);
+        let after = generation(&world, 1);
+        assert!(after > before);
+        world.rotate(false, later);
+        assert_eq!(generation(&world, 1), after, "once");
     }
 }

@@ -23,7 +23,6 @@ pub struct Run {
     reads: u32,
     master_reads: u32,
     scripts: u32,
-    unknown: u32,
 }
 
 /// What became of a run.
@@ -34,7 +33,7 @@ pub enum Go {
 
 impl Run {
     pub fn at(start: usize) -> Self {
-        Self { start, end: start, n: 0, reads: 0, master_reads: 0, scripts: 0, unknown: 0 }
+        Self { start, end: start, n: 0, reads: 0, master_reads: 0, scripts: 0 }
     }
 
     #[inline]
@@ -45,7 +44,6 @@ impl Run {
             Kind::Read => self.reads += 1,
             Kind::MasterRead => self.master_reads += 1,
             Kind::Script => self.scripts += 1,
-            Kind::Unknown => self.unknown += 1,
             Kind::Write | Kind::Alone => {}
         }
     }
@@ -134,7 +132,7 @@ impl Session {
             cells.routed(node, Label::Read, reason, u64::from(run.n));
             return;
         }
-        let writes = run.writes() - run.scripts - run.unknown;
+        let writes = run.writes() - run.scripts;
         // Reads that share a run with a write follow it; alone on this side they follow one in flight.
         let read_reason = if run.n > run.reads { Reason::OwnWrite } else { reason };
         let counts = [
@@ -142,7 +140,6 @@ impl Session {
             (Label::MasterRead, Reason::Master, run.master_reads),
             (Label::Write, Reason::Master, writes),
             (Label::Script, Reason::Master, run.scripts),
-            (Label::Write, Reason::Unknown, run.unknown),
         ];
         for (label, reason, n) in counts.into_iter().filter(|(_, _, n)| *n > 0) {
             cells.routed(node, label, reason, u64::from(n));

@@ -12,8 +12,6 @@ pub enum Kind {
     /// The master, over a shared connection; executed at most once.
     Write,
     Script,
-    /// As `Write`: nobody vouches for this name.
-    Unknown,
     /// Not for a shared connection: the session stops, lets everything before it be answered, and acts.
     Alone,
 }
@@ -26,6 +24,8 @@ pub fn of(verdict: &Verdict, names: impl FnOnce() -> Option<Class>) -> Kind {
         Class::Write => Kind::Write,
         Class::MasterRead | Class::Cursor => Kind::MasterRead,
         Class::Script => Kind::Script,
+        // A CLIENT subcommand nobody knows may set a connection's state.
+        Class::Admin if named(verdict, "client") => Kind::Alone,
         Class::Admin => Kind::Write,
         Class::ScriptRead if named(verdict, "evalsha_ro") => Kind::MasterRead,
         Class::ScriptRead => Kind::Read,
@@ -41,8 +41,8 @@ pub fn of(verdict: &Verdict, names: impl FnOnce() -> Option<Class>) -> Kind {
             Some(Class::Read) => Kind::Read,
             Some(Class::MasterRead) => Kind::MasterRead,
             Some(Class::Write | Class::Script | Class::Admin) => Kind::Write,
-            Some(_) => Kind::Alone,
-            None => Kind::Unknown,
+            // Nobody vouches for it: it may be a renamed MULTI.
+            _ => Kind::Alone,
         },
     }
 }

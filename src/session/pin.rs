@@ -123,6 +123,7 @@ impl Pin {
             _ if verdict.class == Class::Forbidden => Admit::Answer(errors::forbidden(name)),
             _ => {
                 self.blocks |= verdict.class == Class::Blocking;
+                self.tainted |= verdict.class == Class::Unknown || name == "client";
                 self.send(None)
             }
         }

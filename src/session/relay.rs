@@ -18,6 +18,7 @@ use crate::command;
 use crate::metrics::{Count, Kind as Label, Reason};
 use crate::resp::{Args, Found, ReplyScanner, Scan, encode, inline};
 use crate::route::Want;
+use crate::topology::Hint;
 use crate::upstream::{Buffer, LaneId, Lease};
 
 /// Bytes queued for one side above which the other is not read.
@@ -312,7 +313,13 @@ impl Relay {
             }
         }
         s.wrote |= !local;
-        session.front.cells.routed(self.lease.target.node, Label::Pinned, Reason::Pinned, 1);
+        let reason = if verdict.class == command::Class::Unknown {
+            session.front.view.suspect(Hint::UnknownName);
+            Reason::Unknown
+        } else {
+            Reason::Pinned
+        };
+        session.front.cells.routed(self.lease.target.node, Label::Pinned, reason, 1);
         true
     }
 

@@ -6,6 +6,7 @@
 
 mod buffer;
 mod conn;
+pub mod control;
 
 mod dial;
 mod flight;

@@ -74,7 +74,18 @@ impl Server {
 
     /// One command by a connection of its own; the first line of the reply.
     pub fn tell(&self, args: &[&str]) -> String {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        let stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        Self::tell_over(stream, args)
+    }
+
+    /// The same after AUTH.
+    pub fn tell_as(&self, password: &str, args: &[&str]) -> String {
+        let stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        assert_eq!(Self::tell_over(stream.try_clone().unwrap(), &["AUTH", password]), "+OK");
+        Self::tell_over(stream, args)
+    }
+
+    fn tell_over(mut stream: TcpStream, args: &[&str]) -> String {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let mut request = format!("*{}\r\n", args.len());
         for a in args {
@@ -135,6 +146,11 @@ impl Set {
         nodes.extend((0..replicas).map(|_| Server::redis(dir.path(), Some(port))));
         for replica in &nodes[1..] {
             wait("replica links", || field(&replica.info(), "master_link_status") == "up");
+            // A linked replica gets its stream only at its first ACK, up to a second later.
+            nodes[0].tell(&["SET", "first", "1"]);
+            let offset = |server: &Server, name| field(&server.info(), name).parse::<u64>().unwrap_or(0);
+            let produced = offset(&nodes[0], "master_repl_offset");
+            wait("replica streams", || offset(replica, "slave_repl_offset") >= produced);
         }
         let sentinels: Vec<_> = (0..sentinels).map(|_| Server::sentinel(dir.path(), port, down_after_ms)).collect();
         let set = Self { nodes, sentinels, dir };
@@ -225,10 +241,7 @@ pub struct Watch {
 
 impl Watch {
     pub fn start(config: SetConfig) -> Self {
-        let _ = tracing_subscriber::fmt()
-            .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
-            .with_test_writer()
-            .try_init();
+        crate::log::start();
         let (publisher, view, hints) = topology::channel();
         let stop = CancellationToken::new();
         let (tx, seen) = tokio::sync::mpsc::unbounded_channel();
@@ -239,7 +252,7 @@ impl Watch {
                 let _ = tx.send(watched.load());
             }
         });
-        let _ = redweir::discovery::start(config, publisher, hints, stop.clone());
+        drop(redweir::discovery::start(config, publisher, hints, stop.clone()));
         let now = view.load();
         Self { view, stop, seen, now }
     }

@@ -1,0 +1,78 @@
+//! A Sentinel that never learns: it names one master under config-epoch 0 whatever happens.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+pub struct Liar {
+    pub address: String,
+    asked: Arc<AtomicUsize>,
+}
+
+impl Liar {
+    /// How often it was asked for its master.
+    pub fn asked(&self) -> usize {
+        self.asked.load(SeqCst)
+    }
+}
+
+pub async fn start(master: u16) -> Liar {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(serve(stream, master, Arc::clone(&count)));
+        }
+    });
+    Liar { address, asked }
+}
+
+async fn serve(mut stream: TcpStream, master: u16, asked: Arc<AtomicUsize>) {
+    let mut inbox = String::new();
+    let mut buffer = [0; 4096];
+    while let Ok(n @ 1..) = stream.read(&mut buffer).await {
+        inbox += &String::from_utf8_lossy(&buffer[..n]);
+        while let Some((words, rest)) = request(&inbox) {
+            inbox = rest;
+            if words.get(1).is_some_and(|w| w == "MASTER") {
+                asked.fetch_add(1, SeqCst);
+            }
+            if stream.write_all(reply(&words, master).as_bytes()).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// The first whole request and what follows it.
+fn request(inbox: &str) -> Option<(Vec<String>, String)> {
+    let mut lines = inbox.split_inclusive("\r\n");
+    let count: usize = lines.next()?.trim().strip_prefix('*')?.parse().ok()?;
+    let mut words = Vec::new();
+    for _ in 0..count {
+        lines.next()?;
+        words.push(lines.next().filter(|l| l.ends_with("\r\n"))?.trim().to_uppercase());
+    }
+    Some((words, lines.collect()))
+}
+
+fn reply(words: &[String], master: u16) -> String {
+    let bulks =
+        |all: &[&str]| all.iter().fold(format!("*{}\r\n", all.len()), |r, b| r + &format!("${}\r\n{b}\r\n", b.len()));
+    let port = master.to_string();
+    match words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        ["PSUBSCRIBE", pattern] => format!("*3\r\n$10\r\npsubscribe\r\n${}\r\n{pattern}\r\n:1\r\n", pattern.len()),
+        ["PING"] => bulks(&["pong", ""]),
+        ["SENTINEL", "MYID"] => "$3\r\nfib\r\n".into(),
+        ["SENTINEL", "MASTER", _] => {
+            bulks(&["name", "m", "ip", "127.0.0.1", "port", &port, "flags", "master", "config-epoch", "0"])
+        }
+        ["SENTINEL", "GET-MASTER-ADDR-BY-NAME", _] => bulks(&["127.0.0.1", &port]),
+        ["SENTINEL", "REPLICAS" | "SENTINELS", _] => "*0\r\n".into(),
+        _ => "+OK\r\n".into(),
+    }
+}

@@ -1,0 +1,39 @@
+//! What discovery logs, readable by tests.
+
+use std::io::Write;
+use std::sync::Mutex;
+
+static LINES: Mutex<String> = Mutex::new(String::new());
+
+struct Sink;
+
+impl Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let text = String::from_utf8_lossy(bytes);
+        if std::env::var_os("RUST_LOG").is_some() {
+            eprint!("{text}");
+        }
+        LINES.lock().unwrap().push_str(&text);
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Once for all tests of this binary.
+pub fn start() {
+    let _ = tracing_subscriber::fmt().with_env_filter("redweir=debug").with_ansi(false).with_writer(|| Sink).try_init();
+}
+
+/// The first line with this text.
+pub async fn wait_for(text: &str) -> String {
+    let end = std::time::Instant::now() + crate::harness::PATIENCE;
+    loop {
+        if let Some(line) = LINES.lock().unwrap().lines().find(|l| l.contains(text)) {
+            return line.to_owned();
+        }
+        assert!(std::time::Instant::now() < end, "never logged: {text}");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+}
