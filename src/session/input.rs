@@ -16,7 +16,7 @@ use super::kind::Kind;
 use super::state::{Park, Silence, State};
 use super::{Session, Turn, errors};
 use crate::metrics::Count;
-use crate::resp::{Scan, Violation, inline};
+use crate::resp::{Scan, inline};
 
 /// Reply bytes waiting for a slow client above which redweir stops reading from it.
 const OUT_FULL: usize = 1 << 20;
@@ -216,11 +216,10 @@ impl Session {
             Scan::Nothing { len } => Ok(at + len),
             Scan::Inline { len } => {
                 let line = &buf[at..at + len - 1];
-                let mut request = Vec::new();
-                match inline::to_array(line.strip_suffix(b"\r").unwrap_or(line), &mut request) {
-                    Ok(false) => Ok(at + len),
-                    Ok(true) => Err((at + len, Turn::Inline(request))),
-                    Err(()) => Err((at, Turn::Invalid(Violation::UnbalancedQuotes))),
+                match inline::to_array(line.strip_suffix(b"\r").unwrap_or(line)) {
+                    Ok(request) if request.is_empty() => Ok(at + len),
+                    Ok(request) => Err((at + len, Turn::Inline(request))),
+                    Err(violation) => Err((at, Turn::Invalid(violation))),
                 }
             }
             Scan::Invalid(violation) => Err((at, Turn::Invalid(violation))),

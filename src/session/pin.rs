@@ -190,7 +190,9 @@ impl Pin {
             Frame::Push => {}
             Frame::Reply => {
                 self.got += 1;
-                self.expects.pop_front_if(|(at, _)| *at <= self.got);
+                if self.expects.front().is_some_and(|(at, _)| *at <= self.got) {
+                    self.expects.pop_front();
+                }
             }
             Frame::Confirmed { left } => {
                 self.unconfirmed = self.unconfirmed.saturating_sub(1);

@@ -267,12 +267,11 @@ impl Relay {
                 Scan::Nothing { len } => taken += len,
                 Scan::Inline { len } => {
                     let line = input[..len - 1].strip_suffix(b"\r").unwrap_or(&input[..len - 1]);
-                    let mut request = Vec::new();
-                    match inline::to_array(line, &mut request) {
-                        Ok(false) => taken += len,
-                        Ok(true) if self.admit(session, s, &request) => taken += len,
-                        Ok(true) => break,
-                        Err(()) => return self.violated(session, s, crate::resp::Violation::UnbalancedQuotes),
+                    match inline::to_array(line) {
+                        Ok(request) if request.is_empty() => taken += len,
+                        Ok(request) if self.admit(session, s, &request) => taken += len,
+                        Ok(_) => break,
+                        Err(violation) => return self.violated(session, s, violation),
                     }
                 }
                 Scan::Invalid(violation) => return self.violated(session, s, violation),
