@@ -105,9 +105,13 @@ pub struct Histogram {
 
 impl Histogram {
     /// Counts `n` requests that each took `took`.
-    #[inline]
     pub fn observe(&self, took: Duration, n: u64) {
-        let ns = took.as_nanos() as u64;
+        self.observe_ns(took.as_nanos() as u64, n);
+    }
+
+    /// As [`Histogram::observe`], in ns.
+    #[inline]
+    pub fn observe_ns(&self, ns: u64, n: u64) {
         let bits = 64 - ns.leading_zeros() as usize;
         self.buckets[bits.saturating_sub(10).min(BUCKETS - 1)].add(n);
         self.sum_ns.add(ns.wrapping_mul(n));

@@ -19,6 +19,7 @@ macro_rules! labels {
 }
 
 mod cells;
+mod clock;
 mod events;
 mod exposition;
 mod families;
@@ -27,6 +28,7 @@ mod registry;
 mod tenants;
 
 pub use cells::{BUCKETS, Cell, Cells, Count, Histogram, Kind, Reason};
+pub use clock::{Clock, Tick};
 pub use events::{Cause, Phase, failover, probe_error, sentinel_event, sentinel_up};
 pub use gauges::{NodeGauges, SetGauges, ShardGauges};
 pub use registry::Registry;

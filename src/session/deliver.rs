@@ -86,8 +86,10 @@ impl Session {
     #[inline]
     fn answered(&self, s: &mut State, n: u32, times: &Times) {
         let cells = &self.front.cells;
-        cells.request.observe(times.answered.saturating_duration_since(times.read), u64::from(n));
-        cells.upstream.observe(times.answered.saturating_duration_since(times.sent), u64::from(n));
+        let upstream = self.front.clock.ns(times.sent, times.answered);
+        let whole = if times.read == times.sent { upstream } else { self.front.clock.ns(times.read, times.answered) };
+        cells.request.observe_ns(whole, u64::from(n));
+        cells.upstream.observe_ns(upstream, u64::from(n));
         let before = s.in_flight;
         s.in_flight = before.saturating_sub(n);
         let throttled = before >= self.front.limits.pipeline as u32;

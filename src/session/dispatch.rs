@@ -5,13 +5,12 @@
 //! effects and never the future, and nothing waits but a write directly behind reads of an earlier batch.
 
 use std::rc::Rc;
-use std::time::Instant;
 
 use super::front::Way;
 use super::kind::Kind;
 use super::state::{Park, Side, State};
 use super::{Session, errors};
-use crate::metrics::{Count, Kind as Label, Reason};
+use crate::metrics::{Count, Kind as Label, Reason, Tick};
 use crate::route::Want;
 use crate::upstream::{Conn, Full, Receiver};
 
@@ -56,7 +55,7 @@ impl Run {
 
 impl Session {
     #[inline]
-    pub(super) fn dispatch(self: &Rc<Self>, s: &mut State, bytes: &[u8], run: &Run, now: Instant) -> Go {
+    pub(super) fn dispatch(self: &Rc<Self>, s: &mut State, bytes: &[u8], run: &Run, now: Tick) -> Go {
         let side = if run.reads == run.n { Side::Replica } else { Side::Master };
         if s.in_flight > 0 {
             return self.join(s, bytes, run, side, now);
@@ -83,7 +82,7 @@ impl Session {
 
     /// Requests of this session are on their way: join them, or wait for them.
     #[inline]
-    fn join(self: &Rc<Self>, s: &mut State, bytes: &[u8], run: &Run, side: Side, now: Instant) -> Go {
+    fn join(self: &Rc<Self>, s: &mut State, bytes: &[u8], run: &Run, side: Side, now: Tick) -> Go {
         if s.side == Side::Replica && side == Side::Master {
             return Go::Wait(Park::Drain);
         }
@@ -103,11 +102,11 @@ impl Session {
         bytes: &[u8],
         run: &Run,
         reason: Reason,
-        now: Instant,
+        now: Tick,
     ) -> Go {
         let idempotent = run.writes() == 0;
         let me: Rc<dyn Receiver> = Rc::clone(self) as Rc<dyn Receiver>;
-        match conn.append(bytes, run.n, me, s.db, now, idempotent) {
+        match conn.append(bytes, run.n, me, s.db, (s.read_at(now), now), idempotent) {
             Ok(()) => {}
             Err(Full) if s.in_flight > 0 => return Go::Wait(Park::Drain),
             Err(Full) => {

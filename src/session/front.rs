@@ -15,7 +15,7 @@ use arc_swap::{ArcSwap, Cache};
 
 use super::Session;
 use crate::config::{ClientAuth, Limits, ListenerConfig, Login};
-use crate::metrics::{Cells, Reason};
+use crate::metrics::{Cells, Clock, Reason};
 use crate::route::{self, Decision, Loads, Picker, Want};
 use crate::topology::{Hint, NodeId, NodeState, Shard, Topology, View, Writes};
 use crate::upstream::{Conn, Event, Lane, LaneId, Pool, Settings, Target, Verdict};
@@ -47,6 +47,7 @@ pub struct Front {
     pub view: Arc<View>,
     pub pool: Rc<Pool>,
     pub cells: Arc<Cells>,
+    pub clock: Clock,
     pub shared: Arc<Shared>,
     pub scratch: RefCell<Box<[u8]>>,
     snapshot: RefCell<Cache<Arc<ArcSwap<Topology>>, Arc<Topology>>>,
@@ -105,6 +106,7 @@ impl Front {
             picker: RefCell::new(Picker::new(listener.balancer, listener.zone.as_deref())),
             snapshot: RefCell::new(Cache::new(view.snapshot())),
             scratch: RefCell::new(vec![0; SCRATCH].into_boxed_slice()),
+            clock: Clock::default(),
             choice: Cell::new(None),
             waiting: RefCell::default(),
             sessions: RefCell::default(),

@@ -15,7 +15,7 @@ use super::dispatch::{Go, Run};
 use super::kind::Kind;
 use super::state::{Park, Silence, State};
 use super::{Session, Turn, errors};
-use crate::metrics::Count;
+use crate::metrics::{Count, Tick};
 use crate::resp::{Scan, inline};
 
 /// Reply bytes waiting for a slow client above which redweir stops reading from it.
@@ -63,7 +63,8 @@ impl Session {
             if s.rescan {
                 s.rescan = false;
                 let mut input = std::mem::take(&mut s.input);
-                let (consumed, stop) = self.walk(s, &input, Instant::now());
+                let now = self.front.clock.now();
+                let (consumed, stop) = self.walk(s, &input, now);
                 input.drain(..consumed);
                 s.input = input;
                 match self.after_walk(s, stop) {
@@ -97,7 +98,7 @@ impl Session {
         }
         let bytes = room.filled();
         self.front.cells.count(Count::BytesFromClients, bytes.len() as u64);
-        let now = Instant::now();
+        let now = self.front.clock.now();
         if s.input.is_empty() {
             let (consumed, stop) = self.walk(s, bytes, now);
             s.input.extend_from_slice(&bytes[consumed..]);
@@ -137,7 +138,7 @@ impl Session {
     /// Takes requests from `buf` until none is whole, one must wait, or one needs the session's own task. Returns how many
     /// bytes were dealt with.
     #[inline]
-    fn walk(self: &Rc<Self>, s: &mut State, buf: &[u8], now: Instant) -> (usize, Stop) {
+    fn walk(self: &Rc<Self>, s: &mut State, buf: &[u8], now: Tick) -> (usize, Stop) {
         let mut run = Run::at(0);
         loop {
             match s.scanner.scan(&buf[run.end..]) {
@@ -197,7 +198,7 @@ impl Session {
 
     /// Sends the run on its way; `Some` when it (or what follows) has to wait.
     #[inline]
-    fn go(self: &Rc<Self>, s: &mut State, buf: &[u8], run: &Run, now: Instant) -> Option<(usize, Stop)> {
+    fn go(self: &Rc<Self>, s: &mut State, buf: &[u8], run: &Run, now: Tick) -> Option<(usize, Stop)> {
         if run.n == 0 {
             return None;
         }
@@ -234,6 +235,7 @@ impl Session {
         }
         if s.stuck_since.is_none() {
             s.stuck_since = Some(Instant::now());
+            s.stuck_at = self.front.clock.now();
         }
         if s.reserved == 0 {
             self.front.cells.count(Count::Held, 1);
@@ -297,6 +299,10 @@ impl Session {
     /// Writes what is queued. `Err`: the client is gone.
     #[inline]
     pub(super) fn poll_out(&self, s: &mut State, cx: &mut Context<'_>) -> io::Result<()> {
+        if s.out.is_empty() && !s.backlogged { Ok(()) } else { self.poll_queued(s, cx) }
+    }
+
+    fn poll_queued(&self, s: &mut State, cx: &mut Context<'_>) -> io::Result<()> {
         while s.out_at < s.out.len() {
             match Pin::new(&mut s.stream).poll_write(cx, &s.out[s.out_at..]) {
                 Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),

@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
 use super::settle::Settled;
+use crate::metrics::Tick;
 use crate::resp::RequestScanner;
 use crate::topology::NodeId;
 use crate::upstream::{Conn, LaneId};
@@ -85,6 +86,7 @@ pub struct State {
     pub park: Park,
     /// Since when it has been without an answer: the start of a hold or of a row of retries.
     pub stuck_since: Option<Instant>,
+    pub stuck_at: Tick,
     /// Failed sends in a row.
     pub tries: u32,
     /// Memory of `Front::wait_for_change`.
@@ -131,6 +133,7 @@ impl State {
             in_flight: 0,
             park: Park::Not,
             stuck_since: None,
+            stuck_at: 0,
             tries: 0,
             round: 0,
             reserved: 0,
@@ -143,6 +146,12 @@ impl State {
             closing: false,
             dead: false,
         }
+    }
+
+    /// When the requests sent `now` were read: earlier, if they had to wait.
+    #[inline]
+    pub fn read_at(&self, now: Tick) -> Tick {
+        if self.stuck_since.is_some() { self.stuck_at } else { now }
     }
 
     pub fn wake(&self) {

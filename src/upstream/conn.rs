@@ -9,7 +9,6 @@ use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
-use std::time::Instant;
 
 use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
@@ -18,6 +17,7 @@ use super::buffer::{Buffer, READ_BUFFER};
 use super::flight::{Entry, Flight};
 use super::pool::Tally;
 use super::{Receiver, Target, Times, refusal};
+use crate::metrics::Tick;
 use crate::resp::{Found, ReplyScanner, encode};
 
 /// The connection's bound on kept request bytes is reached.
@@ -108,7 +108,8 @@ impl Conn {
         self.shared.borrow().dirty
     }
 
-    /// Appends a run of `n` complete requests, each with exactly one reply, for database `db`.
+    /// Appends a run of `n` complete requests, each with exactly one reply, for database `db`; they were read from the client
+    /// and are sent at the given times.
     ///
     /// # Errors
     /// [`Full`]; nothing was appended then.
@@ -119,7 +120,7 @@ impl Conn {
         n: u32,
         to: Rc<dyn Receiver>,
         db: u32,
-        read: Instant,
+        (read, sent): (Tick, Tick),
         idempotent: bool,
     ) -> Result<(), Full> {
         let mut shared = self.shared.borrow_mut();
@@ -127,10 +128,10 @@ impl Conn {
             return Err(Full);
         }
         if shared.db != Some(db) {
-            shared.select(db, read);
+            shared.select(db, sent);
             self.in_flight.set(self.in_flight.get() + 1);
         }
-        let entry = Entry { to: Some(to), left: n, done: 0, bytes: bytes.len(), read, sent: read, idempotent };
+        let entry = Entry { to: Some(to), left: n, done: 0, bytes: bytes.len(), read, sent, idempotent };
         shared.flight.push(bytes, entry);
         self.in_flight.set(self.in_flight.get() + n);
         if !shared.dirty {
@@ -190,7 +191,7 @@ impl Conn {
 
     #[inline]
     fn note_latency(&self, times: &Times) {
-        let sample = times.answered.saturating_duration_since(times.sent).as_nanos() as u64;
+        let sample = self.tally.clock.ns(times.sent, times.answered);
         let old = self.ewma_ns.get();
         // A peak counts at once, relief by an eighth a time.
         self.ewma_ns.set(if sample > old { sample } else { old - (old - sample) / 8 });
@@ -199,7 +200,7 @@ impl Conn {
     /// Delivers every reply that is whole. `Err`: the stream cannot be understood.
     fn deliver(&self, line: &mut Line) -> Result<(), End> {
         let shared = &mut *self.shared.borrow_mut();
-        let answered = Instant::now();
+        let answered = self.tally.clock.now();
         loop {
             let input = line.buffer.filled();
             if input.is_empty() {
@@ -253,7 +254,7 @@ impl Conn {
     }
 
     /// A reply larger than the buffer goes on in pieces.
-    fn pass_piece(&self, shared: &mut Shared, line: &mut Line, ready: usize, answered: Instant) {
+    fn pass_piece(&self, shared: &mut Shared, line: &mut Line, ready: usize, answered: Tick) {
         shared.torn = true;
         if let Some(head) = shared.flight.entries.front() {
             let times = Times { read: head.read, sent: head.sent, answered };
@@ -289,7 +290,7 @@ impl Shared {
         }
     }
 
-    fn select(&mut self, db: u32, now: Instant) {
+    fn select(&mut self, db: u32, now: Tick) {
         let mut bytes = Vec::with_capacity(32);
         encode::request(&mut bytes, [&b"SELECT"[..], db.to_string().as_bytes()].into_iter());
         let entry = Entry { to: None, left: 1, done: 0, bytes: bytes.len(), read: now, sent: now, idempotent: true };
@@ -405,7 +406,6 @@ impl Line {
             conn.tally.sent(n);
         }
         self.yielded = false;
-        shared.flight.stamp(Instant::now());
         Poll::Ready(Ok(()))
     }
 }

@@ -5,9 +5,9 @@
 
 use std::collections::VecDeque;
 use std::rc::Rc;
-use std::time::Instant;
 
 use super::Receiver;
+use crate::metrics::Tick;
 use crate::resp::request;
 
 /// Capacity kept when everything is answered. Generous, for there are few connections: giving 50 requests of 16 KiB their
@@ -22,8 +22,8 @@ pub struct Entry {
     pub left: u32,
     pub done: u32,
     pub bytes: usize,
-    pub read: Instant,
-    pub sent: Instant,
+    pub read: Tick,
+    pub sent: Tick,
     /// Every request of the run may be executed twice without harm.
     pub idempotent: bool,
 }
@@ -34,8 +34,6 @@ pub struct Flight {
     acked: usize,
     written: usize,
     pub entries: VecDeque<Entry>,
-    /// Entries appended since the last write.
-    unsent: usize,
 }
 
 impl Flight {
@@ -48,7 +46,6 @@ impl Flight {
     pub fn push(&mut self, bytes: &[u8], entry: Entry) {
         self.out.extend_from_slice(bytes);
         self.entries.push_back(entry);
-        self.unsent += 1;
     }
 
     #[inline]
@@ -61,15 +58,6 @@ impl Flight {
         self.written += n;
     }
 
-    /// Everything appended so far is sent as of `now`.
-    pub fn stamp(&mut self, now: Instant) {
-        let from = self.entries.len().saturating_sub(self.unsent);
-        for entry in self.entries.range_mut(from..) {
-            entry.sent = now;
-        }
-        self.unsent = 0;
-    }
-
     /// `n` more replies of the head entry are in; the entry leaves with its last one.
     #[inline]
     pub fn answered(&mut self, n: u32) {
@@ -79,7 +67,6 @@ impl Flight {
         if head.left == 0 {
             self.acked += head.bytes;
             self.entries.pop_front();
-            self.unsent = self.unsent.min(self.entries.len());
             self.compact();
         }
     }
@@ -132,8 +119,7 @@ mod tests {
     use super::*;
 
     fn entry(left: u32, bytes: usize) -> Entry {
-        let now = Instant::now();
-        Entry { to: None, left, done: 0, bytes, read: now, sent: now, idempotent: true }
+        Entry { to: None, left, done: 0, bytes, read: 0, sent: 0, idempotent: true }
     }
 
     const GET: &[u8] = b"*2\r\n$3\r\nGET\r\n$1\r\na\r\n";

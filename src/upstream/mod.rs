@@ -14,7 +14,7 @@ mod leased;
 mod pool;
 pub mod refusal;
 
-use std::time::Instant;
+use crate::metrics::Tick;
 
 pub use buffer::Buffer;
 pub use conn::{Conn, Full};
@@ -22,12 +22,12 @@ pub use dial::{Lane, Refused, Target};
 pub use leased::Lease;
 pub use pool::{Event, LaneId, Pool, Settings, Verdict};
 
-/// When a run of requests was read from its client, written to the node and answered.
+/// When a run of requests was read from its client, appended to the node's connection and answered.
 #[derive(Debug, Clone, Copy)]
 pub struct Times {
-    pub read: Instant,
-    pub sent: Instant,
-    pub answered: Instant,
+    pub read: Tick,
+    pub sent: Tick,
+    pub answered: Tick,
 }
 
 /// Who waits for the replies of a run of requests. Calls come in the order of the requests.

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use super::conn::End;
 use super::dial::{self, Lane, Target};
 use super::{Conn, Lease, Refused};
-use crate::metrics::{Cells, Count, MAX_NODES};
+use crate::metrics::{Cells, Clock, Count, MAX_NODES};
 
 /// After a failed dial the node is left alone this long, so that a refused port is not hammered.
 const BACKOFF: Duration = Duration::from_millis(20);
@@ -47,6 +47,7 @@ pub struct Settings {
 /// Where bytes and connections are counted.
 pub(super) struct Tally {
     pub cells: Arc<Cells>,
+    pub clock: Clock,
     pub large: usize,
 }
 
@@ -79,7 +80,7 @@ struct Slots {
 
 impl Pool {
     pub fn new(settings: Settings, cells: Arc<Cells>, on_event: Box<dyn Fn(Event)>) -> Rc<Self> {
-        let tally = Rc::new(Tally { cells, large: settings.large });
+        let tally = Rc::new(Tally { cells, clock: Clock::default(), large: settings.large });
         Rc::new(Self {
             settings,
             tally,
