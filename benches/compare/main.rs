@@ -60,6 +60,9 @@ struct Arguments {
     /// User instructions per GET (callgrind) instead of time; exits with 1 if a bar is missed
     #[arg(long)]
     instructions: bool,
+    /// With --instructions: copy callgrind's files to this directory (for callgrind_annotate)
+    #[arg(long, value_name = "DIRECTORY", requires = "instructions")]
+    keep: Option<PathBuf>,
     /// Resident memory with this many idle clients
     #[arg(long, value_name = "CLIENTS")]
     idle: Option<usize>,
@@ -136,7 +139,7 @@ async fn measure(arguments: Arguments) -> Result<bool> {
         patience: Duration::from_secs(20),
     };
     if arguments.instructions {
-        return instructions::measure(&mut stage, &arguments.targets).await;
+        return instructions::measure(&mut stage, &arguments.targets, arguments.keep.as_deref()).await;
     }
     if arguments.syscalls {
         return Ok(syscalls::measure(&stage, &arguments.targets, &arguments.only).await? || !arguments.enforce);

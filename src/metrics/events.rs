@@ -40,7 +40,8 @@ labels! {
 /// One switch of master in `set`, with how long each phase took.
 pub fn failover(set: &str, cause: Cause, phases: &[(Phase, Duration)]) {
     counter!(FAILOVERS.name, "set" => set.to_owned(), "cause" => cause.label()).increment(1);
-    for (phase, took) in phases {
+    // The first master is no failover: nothing was down.
+    for (phase, took) in phases.iter().filter(|_| cause != Cause::Start) {
         failover_seconds(set, cause, *phase).record(took.as_secs_f64());
     }
 }

@@ -2,19 +2,19 @@
 //!
 //! Source: sds.c sdssplitargs.
 
-use super::encode;
+use super::{Violation, encode};
 
-/// Splits `line` (without its line end) and writes it as a multibulk request. `Ok(false)`: no words, nothing written.
+/// The words of `line` (without its line end) as a multibulk request; empty when there are none.
 ///
 /// # Errors
 /// Unbalanced quotes, as Redis judges them.
-pub fn to_array(line: &[u8], out: &mut Vec<u8>) -> Result<bool, ()> {
-    let words = split(line).ok_or(())?;
-    if words.is_empty() {
-        return Ok(false);
+pub fn to_array(line: &[u8]) -> Result<Vec<u8>, Violation> {
+    let words = split(line).ok_or(Violation::UnbalancedQuotes)?;
+    let mut out = Vec::new();
+    if !words.is_empty() {
+        encode::request(&mut out, words.iter().map(Vec::as_slice));
     }
-    encode::request(out, words.iter().map(Vec::as_slice));
-    Ok(true)
+    Ok(out)
 }
 
 fn split(line: &[u8]) -> Option<Vec<Vec<u8>>> {
@@ -99,7 +99,8 @@ mod tests {
 
     #[test]
     fn splits_as_redis_does() {
-        let table: &[(&[u8], Option<&[&[u8]]>)] = &[
+        type Words<'a> = Option<&'a [&'a [u8]]>;
+        let table: &[(&[u8], Words)] = &[
             (b"", Some(&[])),
             (b"   ", Some(&[])),
             (b"GET  k", Some(&[b"GET", b"k"])),

@@ -4,6 +4,7 @@
 
 use std::rc::Rc;
 
+use super::state::Silence;
 use super::{Session, Turn, errors};
 use crate::command::{self, Class, Command};
 use crate::metrics::Count;
@@ -46,6 +47,11 @@ impl Session {
     fn protocol_error(&self, violation: Violation) -> bool {
         self.front.cells.count(Count::ProtocolErrors, 1);
         self.reply(&errors::protocol(violation));
+        self.close_after_replies()
+    }
+
+    /// What else the client sent is not looked at any more.
+    fn close_after_replies(&self) -> bool {
         let s = &mut *self.state.borrow_mut();
         s.input.clear();
         s.rescan = false;
@@ -53,20 +59,47 @@ impl Session {
         true
     }
 
+    /// CLIENT REPLY: only redweir leaves replies out, nodes always answer.
+    fn set_reply_mode(&self, request: &[u8]) -> bool {
+        let mode = Args::new(request).nth(2).unwrap_or_default().to_ascii_lowercase();
+        let silence = match (&*mode, self.state.borrow().silence) {
+            _ if Args::new(request).remaining() != 3 => return self.local(&errors::arity("client|reply")),
+            (b"on", _) => Silence::Not,
+            (b"off", _) => Silence::All,
+            // SKIP while OFF changes nothing (networking.c clientCommand).
+            (b"skip", Silence::All) => Silence::All,
+            (b"skip", _) => Silence::Next,
+            _ => return self.local(errors::SYNTAX),
+        };
+        self.state.borrow_mut().silence = silence;
+        silence != Silence::Not || self.local(errors::OK)
+    }
+
     async fn command(self: &Rc<Self>, request: &[u8]) -> bool {
+        let skipped = self.state.borrow().silence == Silence::Next;
+        let goes_on = self.act(request).await;
+        if skipped {
+            self.state.borrow_mut().silence.end_next();
+        }
+        goes_on
+    }
+
+    async fn act(self: &Rc<Self>, request: &[u8]) -> bool {
         let verdict = command::classify(Args::new(request));
         let name = verdict.command.map_or("", |c| c.name);
         match (verdict.class, name) {
-            (Class::Forbidden, _) | (_, "monitor" | "client|reply" | "script|debug") => {
+            (Class::Forbidden, _) | (_, "monitor" | "script|debug") => {
                 self.front.cells.count(Count::RefusedForbidden, 1);
                 self.local(&errors::forbidden(name))
             }
             (Class::AllNodes, _) => self.on_all_nodes(request).await,
             (_, "quit") => {
                 self.local(errors::OK);
-                self.state.borrow_mut().closing = true;
-                true
+                self.close_after_replies()
             }
+            (_, "client|reply") => self.set_reply_mode(request),
+            // server.c securityWarningCommand: a browser was made to talk to us.
+            (Class::Unknown, _) if is_http(request) => false,
             (_, "reset") => self.reset(),
             (_, "select") => self.select(request).await,
             (_, "auth") => self.auth(request).await,
@@ -213,4 +246,9 @@ pub(super) fn bulk_or_null(bytes: Option<&[u8]>, resp: u8) -> Vec<u8> {
         None => encode::null(&mut out, resp),
     }
     out
+}
+
+fn is_http(request: &[u8]) -> bool {
+    let name = Args::new(request).next().unwrap_or_default();
+    name.eq_ignore_ascii_case(b"post") || name.eq_ignore_ascii_case(b"host:")
 }

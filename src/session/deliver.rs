@@ -5,7 +5,7 @@
 use super::Session;
 use super::kind;
 use super::settle::{self, Settled};
-use super::state::{Park, State};
+use super::state::{Park, Silence, State};
 use crate::command;
 use crate::metrics::Count;
 use crate::resp::{Args, request};
@@ -99,7 +99,7 @@ impl Session {
     /// Hands reply bytes to the client, keeping what its socket does not take.
     #[inline]
     pub(super) fn push(&self, s: &mut State, bytes: &[u8]) {
-        if s.dead {
+        if s.dead || s.silence != Silence::Not {
             return;
         }
         self.front.cells.count(Count::BytesToClients, bytes.len() as u64);

@@ -13,11 +13,11 @@ pub const MAX_CLIENTS: &[u8] = b"-ERR max number of clients reached\r\n";
 pub const NO_REPLICA: &[u8] =
     b"-MASTERDOWN redweir: the read policy allows replicas only and none is fit to read from; nothing was executed\r\n";
 pub const UPSTREAM_FULL: &[u8] =
-    b"-TRYAGAIN redweir: too many bytes wait for this node (limits.upstream-bytes); nothing was executed\r\n";
+    b"-TRYAGAIN redweir: too many bytes wait for this node (max-upstream); nothing was executed\r\n";
 pub const HOLD_FULL: &[u8] =
     b"-MASTERDOWN redweir: no verified master and the queue of held requests is full; nothing was executed\r\n";
 pub const PINNED_FULL: &[u8] =
-    b"-ERR redweir: too many connections of their own in use (limits.pinned); nothing was executed\r\n";
+    b"-ERR redweir: too many connections of their own in use (max-pinned); nothing was executed\r\n";
 pub const NAME_INVALID: &[u8] = b"-ERR Client names cannot contain spaces, newlines or special characters.\r\n";
 pub const SYNTAX: &[u8] = b"-ERR syntax error\r\n";
 pub const EXECABORT: &[u8] = b"-EXECABORT Transaction discarded because of previous errors.\r\n";

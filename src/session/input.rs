@@ -13,10 +13,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::dispatch::{Go, Run};
 use super::kind::Kind;
-use super::state::{Park, State};
+use super::state::{Park, Silence, State};
 use super::{Session, Turn, errors};
 use crate::metrics::Count;
-use crate::resp::{Scan, Violation, inline};
+use crate::resp::{Scan, inline};
 
 /// Reply bytes waiting for a slow client above which redweir stops reading from it.
 const OUT_FULL: usize = 1 << 20;
@@ -163,6 +163,14 @@ impl Session {
                         return (run.end + len, Stop::Turn(turn));
                     }
                     run.add(len, kind);
+                    if s.silence == Silence::Next {
+                        // Alone, so that only its reply is left out.
+                        if let Some(stopped) = self.go(s, buf, &run, now) {
+                            return stopped;
+                        }
+                        s.park = Park::Drain;
+                        return (run.end, Stop::Parked);
+                    }
                 }
                 Scan::Incomplete { needs } => {
                     if let Some(stopped) = self.go(s, buf, &run, now) {
@@ -208,11 +216,10 @@ impl Session {
             Scan::Nothing { len } => Ok(at + len),
             Scan::Inline { len } => {
                 let line = &buf[at..at + len - 1];
-                let mut request = Vec::new();
-                match inline::to_array(line.strip_suffix(b"\r").unwrap_or(line), &mut request) {
-                    Ok(false) => Ok(at + len),
-                    Ok(true) => Err((at + len, Turn::Inline(request))),
-                    Err(()) => Err((at, Turn::Invalid(Violation::UnbalancedQuotes))),
+                match inline::to_array(line.strip_suffix(b"\r").unwrap_or(line)) {
+                    Ok(request) if request.is_empty() => Ok(at + len),
+                    Ok(request) => Err((at + len, Turn::Inline(request))),
+                    Err(violation) => Err((at, Turn::Invalid(violation))),
                 }
             }
             Scan::Invalid(violation) => Err((at, Turn::Invalid(violation))),
@@ -244,8 +251,8 @@ impl Session {
     fn poll_unpark(&self, s: &mut State, cx: &mut Context<'_>) -> bool {
         match s.park {
             Park::Not => {}
-            Park::Drain if s.in_flight > 0 => return false,
-            Park::Drain => {}
+            Park::Drain if s.in_flight > 0 || !s.replay.is_empty() => return false,
+            Park::Drain => s.silence.end_next(),
             Park::Hold => {
                 let since = s.stuck_since.unwrap_or_else(Instant::now);
                 if since.elapsed() >= self.front.listener.hold {

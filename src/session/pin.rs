@@ -56,6 +56,8 @@ pub struct Pin {
     pub tainted: bool,
     /// The database after EXEC is not known.
     pub db_unknown: bool,
+    /// RESET or QUIT is on its way: nothing more goes to this connection.
+    pub leaving: bool,
     /// May be blocked: when the client leaves, the connection must end at once.
     pub blocks: bool,
 }
@@ -89,8 +91,8 @@ impl Pin {
     pub fn admit(&mut self, verdict: &Verdict, argument: Option<&[u8]>, args: usize, resp: u8, wrote: bool) -> Admit {
         let name = verdict.command.map_or("", |c| c.name);
         match name {
-            "reset" => self.send(Some(Expect::Reset)),
-            "quit" => self.send(Some(Expect::Quit)),
+            "reset" => self.leave(Expect::Reset),
+            "quit" => self.leave(Expect::Quit),
             _ if self.is_restricted(resp) && !is_subscription(name) => self.send(None),
             _ if self.multi => self.queue(verdict, name),
             "multi" => {
@@ -157,6 +159,11 @@ impl Pin {
         Admit::Answer(errors::forbidden(name))
     }
 
+    fn leave(&mut self, expect: Expect) -> Admit {
+        self.leaving = true;
+        self.send(Some(expect))
+    }
+
     fn end_multi(&mut self) {
         (self.multi, self.watching) = (false, false);
     }
@@ -183,7 +190,9 @@ impl Pin {
             Frame::Push => {}
             Frame::Reply => {
                 self.got += 1;
-                self.expects.pop_front_if(|(at, _)| *at <= self.got);
+                if self.expects.front().is_some_and(|(at, _)| *at <= self.got) {
+                    self.expects.pop_front();
+                }
             }
             Frame::Confirmed { left } => {
                 self.unconfirmed = self.unconfirmed.saturating_sub(1);

@@ -18,7 +18,8 @@ pub enum Frame {
 /// more than a reply when the session `listens`.
 pub fn frame(frame: &[u8], listens: bool) -> Frame {
     let push = frame.first() == Some(&b'>');
-    if !push && !(listens && frame.first() == Some(&b'*')) {
+    let maybe = push || (listens && frame.first() == Some(&b'*'));
+    if !maybe {
         return Frame::Reply;
     }
     match first_word(frame) {

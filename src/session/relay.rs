@@ -3,10 +3,12 @@
 //! Also the way of a request too large to be held: it streams through. Must not buffer a large value. Invariant: what a
 //! slow side cannot take stops the other side's reading, and nobody else's.
 
+use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin as StdPin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -47,6 +49,8 @@ struct Relay {
     streaming: bool,
     eof: bool,
     lost: bool,
+    /// When the requests still unanswered were taken.
+    since: VecDeque<Instant>,
 }
 
 impl Session {
@@ -144,6 +148,7 @@ impl Relay {
             streaming: false,
             eof: false,
             lost: false,
+            since: VecDeque::new(),
         }
     }
 
@@ -222,7 +227,7 @@ impl Relay {
     fn take_requests(&mut self, session: &Session, s: &mut State) -> Option<End> {
         let mut taken = 0;
         let mut end = None;
-        while taken < s.input.len() && self.out.len() - self.at < FULL && end.is_none() {
+        while taken < s.input.len() && self.out.len() - self.at < FULL && end.is_none() && !self.pin.leaving {
             let input = &s.input[taken..];
             if self.streaming {
                 match s.scanner.stream(input) {
@@ -262,12 +267,11 @@ impl Relay {
                 Scan::Nothing { len } => taken += len,
                 Scan::Inline { len } => {
                     let line = input[..len - 1].strip_suffix(b"\r").unwrap_or(&input[..len - 1]);
-                    let mut request = Vec::new();
-                    match inline::to_array(line, &mut request) {
-                        Ok(false) => taken += len,
-                        Ok(true) if self.admit(session, s, &request) => taken += len,
-                        Ok(true) => break,
-                        Err(()) => return self.violated(session, s, crate::resp::Violation::UnbalancedQuotes),
+                    match inline::to_array(line) {
+                        Ok(request) if request.is_empty() => taken += len,
+                        Ok(request) if self.admit(session, s, &request) => taken += len,
+                        Ok(_) => break,
+                        Err(violation) => return self.violated(session, s, violation),
                     }
                 }
                 Scan::Invalid(violation) => return self.violated(session, s, violation),
@@ -296,10 +300,15 @@ impl Relay {
             s.scanner.reset();
             return false;
         }
-        match self.pin.admit(&verdict, args.clone().nth(1), args.remaining(), s.resp, s.wrote) {
+        let admitted = self.pin.admit(&verdict, args.clone().nth(1), args.remaining(), s.resp, s.wrote);
+        if !matches!(admitted, Admit::Answer(_) | Admit::Identity(_)) {
+            self.since.push_back(Instant::now());
+        }
+        match admitted {
             Admit::Forward => self.out.extend_from_slice(request),
             Admit::Instead(other) => self.out.extend_from_slice(other),
             Admit::Behind(first) => {
+                self.since.push_back(Instant::now());
                 self.out.extend_from_slice(first);
                 self.out.extend_from_slice(request);
             }
@@ -360,6 +369,9 @@ impl Relay {
     /// One whole frame (or the last piece of one) for the client.
     fn pass(&mut self, session: &Session, s: &mut State, frame: Frame, bytes: &[u8]) -> Option<End> {
         let expected = self.pin.expected(frame);
+        if frame == Frame::Reply {
+            self.observe(session);
+        }
         self.pin.received(frame);
         match expected {
             Some(Expect::Swallow) => return None,
@@ -378,6 +390,16 @@ impl Relay {
                 None
             }
             _ => None,
+        }
+    }
+}
+
+impl Relay {
+    /// Counts the latency of the oldest request, unless it may have blocked: that is the client's wish, not latency.
+    fn observe(&mut self, session: &Session) {
+        if let (Some(since), false) = (self.since.pop_front(), self.pin.blocks) {
+            session.front.cells.request.observe(since.elapsed(), 1);
+            session.front.cells.upstream.observe(since.elapsed(), 1);
         }
     }
 }

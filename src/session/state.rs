@@ -35,6 +35,25 @@ pub enum Side {
     Master,
 }
 
+/// Whether the client wants replies (CLIENT REPLY).
+///
+/// `Not` -> `All` by OFF, `Next` by SKIP; `Next` -> `Not` with the next request's reply; `All` -> `Not` by ON.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Silence {
+    Not,
+    Next,
+    All,
+}
+
+impl Silence {
+    /// The one request whose reply is left out is dealt with.
+    pub fn end_next(&mut self) {
+        if *self == Silence::Next {
+            *self = Silence::Not;
+        }
+    }
+}
+
 /// Everything of a session that moves.
 pub struct State {
     pub stream: TcpStream,
@@ -52,6 +71,7 @@ pub struct State {
     pub resp: u8,
     pub db: u32,
     pub name: Vec<u8>,
+    pub silence: Silence,
     /// The session has sent a write since it began (WAIT needs to know).
     pub wrote: bool,
 
@@ -103,6 +123,7 @@ impl State {
             resp: 2,
             db: 0,
             name: Vec::new(),
+            silence: Silence::Not,
             wrote: false,
             conn: None,
             side: Side::Replica,

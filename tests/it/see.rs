@@ -133,7 +133,7 @@ fn a_failover_is_counted_once_with_its_cause_and_its_time() {
         1.0 => Ok(()),
         n => Err(n.to_string()),
     });
-    assert_eq!(proxy.metric("redweir_failover_seconds_count", &["phase=\"total\""]), 1.0);
+    assert_eq!(proxy.metric("redweir_failover_seconds_count", &["phase=\"total\"", "cause=\"detector\""]), 1.0);
     assert_eq!(proxy.metric("redweir_failovers_total", &[]), 2.0);
 }
 

@@ -1,6 +1,7 @@
 //! The redweir process under test.
 
-use std::io::Read;
+use std::fs::File;
+use std::io::{Read, Seek};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,7 @@ pub struct Proxy {
     pub port: u16,
     pub admin: u16,
     child: Child,
+    log: File,
 }
 
 impl Proxy {
@@ -28,17 +30,29 @@ impl Proxy {
     #[track_caller]
     pub fn start_unready(source: &[String], flags: &[&str]) -> Proxy {
         let (port, admin) = (free_port().expect("a port"), free_port().expect("a port"));
+        let mut args = vec!["--listen".to_owned(), format!("127.0.0.1:{port}")];
+        args.extend(["--admin".to_owned(), format!("127.0.0.1:{admin}")]);
+        // Tests share two cores.
+        if !flags.contains(&"--workers") {
+            args.extend(["--workers", "1"].map(String::from));
+        }
+        args.extend(source.iter().cloned());
+        args.extend(flags.iter().map(|f| (*f).to_owned()));
+        Self::launch(port, admin, &args)
+    }
+
+    /// With nothing but `args`, which must make it listen on both ports.
+    #[track_caller]
+    pub fn launch(port: u16, admin: u16, args: &[String]) -> Proxy {
+        let log = tempfile::tempfile().expect("a file");
         let child = command()
-            .args(["--listen", &format!("127.0.0.1:{port}"), "--admin", &format!("127.0.0.1:{admin}")])
-            // Tests share two cores; one worker also makes counts exact.
-            .args(["--workers", "1"])
-            .args(source)
-            .args(flags)
+            .args(args)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
+            .stderr(log.try_clone().expect("a second handle"))
             .spawn()
             .expect("the binary");
-        let mut proxy = Proxy { port, admin, child };
+        let mut proxy = Proxy { port, admin, child, log };
         wait("redweir's admin port", || match (proxy.child.try_wait(), http::get(admin, "/healthz")) {
             (Ok(Some(status)), _) => panic!("redweir ended: {status}"),
             (_, Some(_)) => Ok(()),
@@ -96,6 +110,14 @@ impl Proxy {
         values.sum()
     }
 
+    /// The most memory it ever had, in bytes.
+    #[track_caller]
+    pub fn peak_memory(&self) -> u64 {
+        let text = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("its status");
+        let line = text.lines().find_map(|l| l.strip_prefix("VmHWM:")).expect("VmHWM");
+        1024 * line.trim().trim_end_matches(" kB").parse::<u64>().expect("kB")
+    }
+
     /// SIGTERM, and how it ended.
     #[track_caller]
     pub fn terminate(mut self) -> ExitStatus {
@@ -114,6 +136,11 @@ impl Drop for Proxy {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if std::thread::panicking() {
+            let mut said = String::new();
+            let _ = self.log.rewind().and_then(|()| self.log.read_to_string(&mut said));
+            eprintln!("redweir on port {} said:\n{said}", self.port);
+        }
     }
 }
 

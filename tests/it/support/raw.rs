@@ -26,7 +26,7 @@ pub struct Answer {
 
 impl std::fmt::Debug for Answer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} ({} bytes, {:?})", self.bytes.escape_ascii(), self.bytes.len(), self.end)
+        write!(f, "{} ({:?})", self.bytes.escape_ascii(), self.end)
     }
 }
 
