@@ -42,6 +42,8 @@ fn flip(world: &World, before: Option<NodeState>, node: &Portrait) {
             %set, node = %address, was, state, %cause,
             "node refuses redweir: check the address, and the node login (it needs ROLE, INFO and COMMAND)"
         ),
+        // Before anybody is master, saying so is no offence.
+        NodeState::Fenced if world.reign.is_none() => info!(%set, node = %address, "node says master"),
         NodeState::Down | NodeState::Fenced | NodeState::Lagging => {
             warn!(%set, node = %address, was, state, %cause, "node state changed");
         }

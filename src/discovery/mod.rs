@@ -1,8 +1,9 @@
 //! Who is master, who may be read from: watches nodes and Sentinels, and owns the topology's publisher.
 //!
-//! One task, the `keeper`, owns the `world`. A `probe` per node and a `sentinel` task per Sentinel report to it over
-//! bounded channels and believe nothing. Three pure parts decide: `detector` (who is master), `rotation` (who may be read
-//! from), `council` (which Sentinel to believe). What changed is logged by `journal` and published as a `picture`.
+//! One task, the `keeper` (with its `judgement`), owns the `world` (its members: `roster`). A `probe` per node and a
+//! `sentinel` task per Sentinel report to it over bounded channels and believe nothing. Three pure parts decide:
+//! `detector` (who is master), `rotation` (who may be read from), `council` (which Sentinel to believe). What changed is
+//! logged by `journal` and published as a `picture`.
 //!
 //! Must not call a session: trouble seen on the data path arrives as a hint. Invariant: writes are open to at most one
 //! node, and only after that node itself said that it is master, with a lineage that follows from the last one or is told
@@ -13,12 +14,14 @@ mod crew;
 mod detector;
 mod events;
 mod journal;
+mod judgement;
 mod keeper;
 mod lag;
 mod member;
 mod names;
 mod picture;
 mod probe;
+mod roster;
 mod rotation;
 mod seen;
 mod sentinel;

@@ -95,7 +95,7 @@ impl Probe {
                 Err(e) => e,
             };
             let refused = matches!(lost, Error::Auth(_));
-            self.report(asked, question, Seen::Lost(lost)).await?;
+            self.report(asked, Seen::Lost(lost)).await?;
             self.rest(if refused { REFUSED_PAUSE } else { pause }, question).await?;
             pause = (pause * 2).clamp(BACKOFF.0, BACKOFF.1);
         }
@@ -120,7 +120,7 @@ impl Probe {
     async fn converse(&mut self, client: &mut Client) -> Result<Error, Over> {
         let mut question = self.pace.borrow_and_update().question;
         let mut commands = 0;
-        if let Err(e) = self.examine(client, question).await? {
+        if let Err(e) = self.examine(client).await? {
             return Ok(e);
         }
         let mut examined = Instant::now();
@@ -141,9 +141,9 @@ impl Probe {
             let asked = if now.question != question || examined.elapsed() >= INFO_EVERY {
                 question = now.question;
                 examined = Instant::now();
-                self.examine(client, question).await?
+                self.examine(client).await?
             } else {
-                self.glance(client, question).await?
+                self.glance(client).await?
             };
             if let Err(e) = asked {
                 return Ok(e);
@@ -152,25 +152,25 @@ impl Probe {
     }
 
     /// ROLE alone; INFO as well when it is not what it was.
-    async fn glance(&mut self, client: &mut Client, question: u64) -> Result<Result<(), Error>, Over> {
+    async fn glance(&mut self, client: &mut Client) -> Result<Result<(), Error>, Over> {
         let asked = Instant::now();
         let role = match client.call(&[b"ROLE"]).await {
             Ok(reply) => match Role::parse(&reply) {
                 Some(role) => role,
                 None => return Ok(Err(Error::Protocol("ROLE is not a data node's"))),
             },
-            Err(e) => return self.not_now(asked, question, e).await,
+            Err(e) => return self.not_now(asked, e).await,
         };
         if !self.last.as_ref().is_some_and(|before| role.same_standing(before)) {
-            return self.examine(client, question).await;
+            return self.examine(client).await;
         }
         self.last = Some(role.clone());
-        self.report(asked, question, Seen::Role { role, info: None }).await?;
+        self.report(asked, Seen::Role { role, info: None }).await?;
         Ok(Ok(()))
     }
 
     /// ROLE and INFO in one flush, again while they disagree (the role changed in between).
-    async fn examine(&mut self, client: &mut Client, question: u64) -> Result<Result<(), Error>, Over> {
+    async fn examine(&mut self, client: &mut Client) -> Result<Result<(), Error>, Over> {
         const FLUSH: [&[&[u8]]; 4] =
             [&[b"ROLE"], &[b"INFO", b"replication"], &[b"INFO", b"server"], &[b"INFO", b"persistence"]];
         for _ in 0..3 {
@@ -180,7 +180,7 @@ impl Probe {
                 Err(e) => return Ok(Err(e)),
             };
             if let Some(Reply::Failed(e)) = replies.iter().find(|r| matches!(r, Reply::Failed(_))) {
-                return self.not_now(asked, question, e.clone()).await;
+                return self.not_now(asked, e.clone()).await;
             }
             let role = replies.first().and_then(Role::parse);
             let texts: Vec<&str> = replies.iter().skip(1).filter_map(Reply::text).collect();
@@ -191,21 +191,21 @@ impl Probe {
                 continue;
             }
             self.last = Some(role.clone());
-            self.report(asked, question, Seen::Role { role, info: Some(Box::new(info)) }).await?;
+            self.report(asked, Seen::Role { role, info: Some(Box::new(info)) }).await?;
             return Ok(Ok(()));
         }
         Ok(Err(Error::Protocol("ROLE and INFO keep contradicting each other")))
     }
 
     /// An error reply: the node lives, unless it is the login that it refuses.
-    async fn not_now(&mut self, asked: Instant, question: u64, e: Error) -> Result<Result<(), Error>, Over> {
+    async fn not_now(&mut self, asked: Instant, e: Error) -> Result<Result<(), Error>, Over> {
         let loading = match &e {
             Error::Loading => true,
             Error::Server(text) if text.starts_with("BUSY") => false,
             _ => return Ok(Err(e)),
         };
         self.last = None;
-        self.report(asked, question, Seen::Busy { loading }).await?;
+        self.report(asked, Seen::Busy { loading }).await?;
         Ok(Ok(()))
     }
 
@@ -216,7 +216,7 @@ impl Probe {
         client.set_limit(self.target.down_after);
         match learnt {
             Ok(Some((count, entries))) => {
-                self.report(asked, pace.question, Seen::Commands { count, entries }).await?;
+                self.report(asked, Seen::Commands { count, entries }).await?;
                 Ok(Ok(()))
             }
             // A login that may not run COMMAND can do without: unknown names go to the master.
@@ -226,9 +226,9 @@ impl Probe {
         }
     }
 
-    async fn report(&self, asked: Instant, question: u64, seen: Seen) -> Result<(), Over> {
+    async fn report(&self, asked: Instant, seen: Seen) -> Result<(), Over> {
         let Target { node, probe, .. } = self.target;
-        self.reports.send(Observation { node, probe, asked, question, seen }).await.map_err(|_| Over)
+        self.reports.send(Observation { node, probe, asked, seen }).await.map_err(|_| Over)
     }
 }
 

@@ -128,8 +128,6 @@ pub struct Observation {
     pub probe: u64,
     /// Taken just before the question was sent.
     pub asked: Instant,
-    /// The keeper's last question (see `probe::Pace`) this answers.
-    pub question: u64,
     pub seen: Seen,
 }
 

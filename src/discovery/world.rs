@@ -1,7 +1,7 @@
 //! All that is known of one replication set: its members, its accepted master, and the offsets that master told.
 //!
-//! State and its transitions, no I/O and no clock of its own. Invariant: at most one member per process (two names of one
-//! run_id are one member), and a slot is reused only after its member left.
+//! State and its transitions, no I/O and no clock of its own. Invariant: a generation is given once, and a master that
+//! was succeeded is known as superseded, by its slot and by its replication id, until it follows the new line.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -12,12 +12,9 @@ use super::lag::{Lag, Samples};
 use super::member::{Health, Member};
 use super::rotation::{Facts, Limits, Place, Rotation};
 use super::seen::{Info, Link, Observation, Role, Seen};
-use crate::config::{SetConfig, Source};
-use crate::metrics::MAX_NODES;
+use crate::config::SetConfig;
 use crate::topology::{Lineage, NodeId, Relation, relation};
 
-/// A node that nobody lists any more leaves after this.
-pub const FORGET_AFTER: Duration = Duration::from_secs(60);
 /// Superseded replication ids remembered: one per switch.
 const PAST: usize = 64;
 
@@ -52,12 +49,13 @@ pub struct World {
     pub term: u64,
     pub samples: Samples,
     /// Second names of members.
-    aliases: HashMap<String, NodeId>,
+    pub(super) aliases: HashMap<String, NodeId>,
     /// Replication ids of masters that were succeeded.
     past: VecDeque<String>,
-    probes: u64,
-    generations: u64,
-    full: bool,
+    pub(super) probes: u64,
+    pub(super) generations: u64,
+    /// More nodes than slots were seen, and that was logged.
+    pub(super) full: bool,
 }
 
 impl World {
@@ -84,73 +82,6 @@ impl World {
         self.members.iter_mut().find(|m| m.id == id)
     }
 
-    /// The member of that name; an announced name, a dialled one, or a second one.
-    pub fn resolve(&self, address: &str) -> Option<NodeId> {
-        let named = |m: &&Member| *m.address == *address;
-        let dialled = |m: &&Member| *m.dial == *address;
-        let member = self.members.iter().find(named).or_else(|| self.members.iter().find(dialled));
-        member.map(|m| m.id).or_else(|| self.aliases.get(address).copied())
-    }
-
-    /// Notes that `address` is listed; adds it when it is new. The id of a new member.
-    pub fn list(&mut self, address: &str, configured: bool, now: Instant) -> Option<NodeId> {
-        if let Some(id) = self.resolve(address) {
-            let member = self.member_mut(id)?;
-            member.listed_at = now;
-            return None;
-        }
-        let free = |id: &NodeId| self.members.iter().all(|m| m.id != *id);
-        let Some(id) = (0..MAX_NODES as NodeId).find(free) else {
-            if !std::mem::replace(&mut self.full, true) {
-                tracing::warn!(
-                    set = %self.set.name, node = %address,
-                    "more than {MAX_NODES} nodes in one set: further ones are ignored until others leave"
-                );
-            }
-            return None;
-        };
-        self.full = false;
-        self.probes += 1;
-        self.generations += 1;
-        let member = self.newcomer(id, address, configured, now);
-        self.members.push(member);
-        Some(id)
-    }
-
-    fn newcomer(&self, id: NodeId, address: &str, configured: bool, now: Instant) -> Member {
-        let dial = self.set.address_map.iter().find(|(announced, _)| announced == address).map(|(_, to)| to.as_str());
-        let dial = dial.unwrap_or(address);
-        let said = self.set.nodes.iter().find(|n| n.address == address || n.address == dial);
-        Member {
-            id,
-            address: address.into(),
-            dial: dial.into(),
-            probe: self.probes,
-            configured,
-            weight: said.map_or(1, |n| n.weight),
-            zone: said.and_then(|n| n.zone.as_deref()).map(Into::into),
-            listed_at: now,
-            generation: self.generations,
-            live: Arc::default(),
-            health: Health::Unknown,
-            answered_at: None,
-            asked_at: None,
-            examined_at: None,
-            loading: false,
-            role: None,
-            info: None,
-            superseded: false,
-            applied: -1,
-            rotation: Rotation::default(),
-        }
-    }
-
-    /// Lists what the operator named (again, in case it had been another name of a process that is gone).
-    pub fn list_configured(&mut self, now: Instant) -> Vec<NodeId> {
-        let Source::Nodes(nodes) = &Arc::clone(&self.set).source else { return Vec::new() };
-        nodes.iter().filter_map(|address| self.list(address, true, now)).collect()
-    }
-
     /// Takes in one report.
     pub fn observe(&mut self, seen: Observation, now: Instant) -> Outcome {
         let down_after = self.set.down_after;
@@ -163,11 +94,6 @@ impl World {
             Seen::Lost(e) => {
                 member.lost(e, now, down_after);
                 outcome.alarming = member.health != was && was == Health::Up;
-                if !member.is_up() && was != member.health {
-                    let id = member.id;
-                    self.aliases.retain(|_, of| *of != id);
-                }
-                return outcome;
             }
             Seen::Busy { loading } => {
                 member.answered(now);
@@ -212,8 +138,10 @@ impl World {
         if role.offset() >= 0 {
             member.applied = role.offset();
         }
+        let mut restarted = false;
         if let Some(info) = info {
-            if member.info.as_ref().is_some_and(|before| before.run_id != info.run_id) {
+            restarted = member.info.as_ref().is_some_and(|before| before.run_id != info.run_id);
+            if restarted {
                 member.generation = generation;
                 member.rotation = Rotation::default();
             }
@@ -229,6 +157,10 @@ impl World {
         member.asked_at = Some(asked);
         let offset = matches!(role, Role::Master { .. }).then_some(role.offset());
         member.role = Some(role);
+        if restarted {
+            // Another process: whether its other names still lead to it is to be seen anew.
+            self.aliases.retain(|_, of| *of != id);
+        }
         if let (Some(offset), Some((node, _))) = (offset, reign)
             && node == id
         {
@@ -237,60 +169,10 @@ impl World {
         outcome.named = named.into_iter().filter(|address| self.relist(address, asked)).collect();
     }
 
-    /// Refreshes a listing; true when nobody of that name is known.
-    fn relist(&mut self, address: &str, now: Instant) -> bool {
-        match self.resolve(address).and_then(|id| self.member_mut(id)) {
-            Some(member) => {
-                member.listed_at = now;
-                false
-            }
-            None => true,
-        }
-    }
-
     /// Generations are never given twice, so one of a slot's earlier owner is never taken for its own.
     fn next_generation(&mut self) -> u64 {
         self.generations += 1;
         self.generations
-    }
-
-    /// Leaves one member of the process that `id` turned out to be; the others become names of it. Who had to leave.
-    fn merge_doubles(&mut self, id: NodeId, run_id: &str) -> Vec<NodeId> {
-        if run_id.is_empty() {
-            return Vec::new();
-        }
-        let same = |m: &&Member| m.id == id || (m.is_up() && m.run_id() == run_id);
-        let reigns = |m: &Member| self.reign.as_ref().is_some_and(|r| r.node == m.id);
-        let stays = self.members.iter().filter(same).min_by_key(|m| (!reigns(m), !m.configured, m.probe)).map(|m| m.id);
-        let Some(stays) = stays else { return Vec::new() };
-        let doubles: Vec<NodeId> = self.members.iter().filter(same).map(|m| m.id).filter(|m| *m != stays).collect();
-        for double in &doubles {
-            if let Some(at) = self.members.iter().position(|m| m.id == *double) {
-                let left = self.members.remove(at);
-                self.aliases.retain(|_, of| of != double);
-                self.aliases.insert(left.address.to_string(), stays);
-            }
-        }
-        doubles
-    }
-
-    /// Lets time pass, and removes who left for good; their ids.
-    pub fn age(&mut self, now: Instant) -> Vec<NodeId> {
-        let down_after = self.set.down_after;
-        for member in &mut self.members {
-            member.age(now, down_after);
-        }
-        let reign = self.reign.as_ref();
-        let line = reign.map(|r| r.lineage.id.as_str());
-        let leaves = |m: &Member| {
-            let in_line = m.is_up() && m.info.as_ref().is_some_and(|i| Some(i.lineage.id.as_str()) == line);
-            let unlisted = now.saturating_duration_since(m.listed_at) >= FORGET_AFTER;
-            unlisted && !in_line && !m.configured && reign.is_none_or(|r| r.node != m.id)
-        };
-        let gone: Vec<NodeId> = self.members.iter().filter(|m| leaves(m)).map(|m| m.id).collect();
-        self.members.retain(|m| !gone.contains(&m.id));
-        self.aliases.retain(|_, of| !gone.contains(of));
-        gone
     }
 
     pub fn sights(&self, now: Instant) -> Vec<Sight> {
@@ -423,8 +305,10 @@ impl Member {
 
 #[cfg(test)]
 mod tests {
+    use super::super::roster::FORGET_AFTER;
     use super::*;
-    use crate::config::NodeSettings;
+    use crate::config::{NodeSettings, Source};
+    use crate::metrics::MAX_NODES;
     use crate::upstream::control::Error;
 
     const MS: Duration = Duration::from_millis(1);
@@ -470,12 +354,12 @@ mod tests {
     fn tell(world: &mut World, node: NodeId, role: Role, info: Info, now: Instant) -> Outcome {
         let probe = world.member(node).map_or(0, |m| m.probe);
         let seen = Seen::Role { role, info: Some(Box::new(info)) };
-        world.observe(Observation { node, probe, asked: now, question: 0, seen }, now)
+        world.observe(Observation { node, probe, asked: now, seen }, now)
     }
 
     fn lose(world: &mut World, node: NodeId, e: Error, now: Instant) -> Outcome {
         let probe = world.member(node).map_or(0, |m| m.probe);
-        world.observe(Observation { node, probe, asked: now, question: 0, seen: Seen::Lost(e) }, now)
+        world.observe(Observation { node, probe, asked: now, seen: Seen::Lost(e) }, now)
     }
 
     fn generation(world: &World, node: NodeId) -> u64 {
@@ -507,7 +391,7 @@ mod tests {
         assert_eq!(world.age(later), [2], "configured and listed ones stay");
         assert_eq!(world.list("d:1", false, later), Some(2));
         assert!(generation(&world, 2) > first, "a connection to the earlier owner is never taken for one to this");
-        let stale = Observation { node: 2, probe: 3, asked: now, question: 0, seen: Seen::Lost(Error::Refused) };
+        let stale = Observation { node: 2, probe: 3, asked: now, seen: Seen::Lost(Error::Refused) };
         world.observe(stale, later);
         assert_eq!(world.member(2).unwrap().health, Health::Unknown, "what the earlier owner said late");
     }
@@ -546,7 +430,11 @@ mod tests {
         assert_eq!(outcome.doubles, [2], "the one that reigns stays");
         assert_eq!((world.members.len(), world.resolve("127.0.0.1:1")), (2, Some(0)));
         assert_eq!(world.list("127.0.0.1:1", false, now), None);
+        lose(&mut world, 0, Error::Closed, now);
+        world.age(now);
+        assert_eq!(world.list("127.0.0.1:1", false, now), None, "a lost connection is no lost name");
         lose(&mut world, 0, Error::Refused, now);
+        world.age(now);
         assert_eq!(world.list("127.0.0.1:1", false, now), Some(2), "when the first name fails the second is tried");
     }
 

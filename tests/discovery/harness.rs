@@ -57,11 +57,15 @@ impl Server {
     }
 
     pub fn sentinel(dir: &Path, master: u16, down_after_ms: u32) -> Self {
+        Self::sentinel_with(dir, master, down_after_ms, "")
+    }
+
+    pub fn sentinel_with(dir: &Path, master: u16, down_after_ms: u32, more: &str) -> Self {
         let port = free_port();
         let file = dir.join(format!("sentinel-{port}.conf"));
         let text = format!(
             "port {port}\nbind 127.0.0.1\ndir {}\nsentinel monitor m 127.0.0.1 {master} 2\n\
-             sentinel down-after-milliseconds m {down_after_ms}\nsentinel failover-timeout m 10000\n",
+             sentinel down-after-milliseconds m {down_after_ms}\nsentinel failover-timeout m 10000\n{more}",
             dir.display()
         );
         std::fs::write(&file, text).unwrap();
@@ -195,13 +199,22 @@ impl Server {
         std::io::read_to_string(&mut stream).unwrap()
     }
 
-    fn master_field(&self, name: &str) -> String {
+    /// The lines of a reply as they come: a Sentinel knows no QUIT that would end them.
+    fn lines(&self, request: &str) -> impl Iterator<Item = String> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.write_all(b"SENTINEL MASTER m\r\n").unwrap();
-        // A Sentinel knows no QUIT: the value is read when it comes, behind its name and its length.
-        let mut lines = BufReader::new(stream).lines().map_while(Result::ok).skip_while(|l| l != name).skip(2);
-        lines.next().unwrap_or_default()
+        stream.write_all(format!("{request}\r\n").as_bytes()).unwrap();
+        BufReader::new(stream).lines().map_while(Result::ok)
+    }
+
+    fn master_field(&self, name: &str) -> String {
+        let mut value = self.lines("SENTINEL MASTER m").skip_while(|l| l != name).skip(2);
+        value.next().unwrap_or_default()
+    }
+
+    /// Whether exactly one client subscribed by pattern.
+    pub fn has_a_listener(&self) -> bool {
+        self.lines("INFO stats").find(|l| l.starts_with("pubsub_patterns")).is_some_and(|l| l == "pubsub_patterns:1")
     }
 }
 

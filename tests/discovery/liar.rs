@@ -1,20 +1,28 @@
-//! A Sentinel that never learns: it names one master under config-epoch 0 whatever happens.
+//! A Sentinel by script: it names one master under config-epoch 0 whatever happens, and publishes what it is told to.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::broadcast;
 
 pub struct Liar {
     pub address: String,
     asked: Arc<AtomicUsize>,
+    events: broadcast::Sender<String>,
 }
 
 impl Liar {
     /// How often it was asked for its master.
     pub fn asked(&self) -> usize {
         self.asked.load(SeqCst)
+    }
+
+    /// Publishes to who subscribed.
+    pub fn publish(&self, channel: &str, payload: &str) {
+        let message = bulks(&["pmessage", "*", channel, payload]);
+        assert!(self.events.send(message).is_ok(), "nobody listens");
     }
 }
 
@@ -23,21 +31,37 @@ pub async fn start(master: u16) -> Liar {
     let address = listener.local_addr().unwrap().to_string();
     let asked = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&asked);
+    let (events, _) = broadcast::channel(16);
+    let publisher = events.clone();
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            tokio::spawn(serve(stream, master, Arc::clone(&count)));
+            tokio::spawn(serve(stream, master, Arc::clone(&count), publisher.subscribe()));
         }
     });
-    Liar { address, asked }
+    Liar { address, asked, events }
 }
 
-async fn serve(mut stream: TcpStream, master: u16, asked: Arc<AtomicUsize>) {
+async fn serve(mut stream: TcpStream, master: u16, asked: Arc<AtomicUsize>, mut events: broadcast::Receiver<String>) {
     let mut inbox = String::new();
     let mut buffer = [0; 4096];
-    while let Ok(n @ 1..) = stream.read(&mut buffer).await {
+    let mut subscribed = false;
+    loop {
+        let n = tokio::select! {
+            read = stream.read(&mut buffer) => match read {
+                Ok(n @ 1..) => n,
+                _ => return,
+            },
+            Ok(event) = events.recv() => {
+                if subscribed && stream.write_all(event.as_bytes()).await.is_err() {
+                    return;
+                }
+                continue;
+            }
+        };
         inbox += &String::from_utf8_lossy(&buffer[..n]);
         while let Some((words, rest)) = request(&inbox) {
             inbox = rest;
+            subscribed |= words.first().is_some_and(|w| w == "PSUBSCRIBE");
             if words.get(1).is_some_and(|w| w == "MASTER") {
                 asked.fetch_add(1, SeqCst);
             }
@@ -60,9 +84,11 @@ fn request(inbox: &str) -> Option<(Vec<String>, String)> {
     Some((words, lines.collect()))
 }
 
+fn bulks(all: &[&str]) -> String {
+    all.iter().fold(format!("*{}\r\n", all.len()), |r, b| r + &format!("${}\r\n{b}\r\n", b.len()))
+}
+
 fn reply(words: &[String], master: u16) -> String {
-    let bulks =
-        |all: &[&str]| all.iter().fold(format!("*{}\r\n", all.len()), |r, b| r + &format!("${}\r\n{b}\r\n", b.len()));
     let port = master.to_string();
     match words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["PSUBSCRIBE", pattern] => format!("*3\r\n$10\r\npsubscribe\r\n${}\r\n{pattern}\r\n:1\r\n", pattern.len()),

@@ -1,0 +1,141 @@
+//! The keeper's judgement: gathers what the detector needs, carries out its verdict, and notes what began when.
+//!
+//! Part of [`Keeper`]. Invariant: writes are opened only to a node whose ROLE and INFO arrived within [`FRESH`] of the
+//! decision.
+
+use std::time::{Duration, Instant};
+
+use super::council::Failover;
+use super::detector::{Council, Failing, Hold, Patience, Verdict, judge};
+use super::journal;
+use super::keeper::{CALM, Keeper};
+use crate::metrics::{self, Cause, Phase};
+use crate::topology::NodeId;
+
+/// A master is opened to writes only on an answer this young.
+const FRESH: Duration = Duration::from_millis(50);
+/// Writes wait this long for two claims to be resolved; longer while a Sentinel is away that might resolve it.
+const CONFLICT: Duration = Duration::from_millis(300);
+const CONFLICT_PARTLY_DEAF: Duration = Duration::from_secs(2);
+/// Judgements in one turn: a switch calls for another look, but never for an endless one.
+const JUDGEMENTS: usize = 4;
+
+impl Keeper {
+    fn council(&self, now: Instant) -> Option<Council> {
+        let voices = self.voices.as_ref()?;
+        // Sentinels that are all away resolve nothing: the nodes speak for themselves then, as without Sentinel.
+        if self.world.reign.is_some() && !voices.any_up() {
+            return None;
+        }
+        let failing = |f: &Failover| Failing { master: self.world.resolve(&f.master), overdue: f.overdue(now) };
+        Some(Council {
+            word: voices.word().and_then(|(address, epoch)| Some((self.world.resolve(address)?, epoch))),
+            failovers: voices.failovers(now).map(failing).collect(),
+            complete: voices.complete(),
+        })
+    }
+
+    fn patience(&self, now: Instant) -> Patience {
+        let deaf = self.voices.as_ref().is_some_and(|v| !v.all_up());
+        let bound = if deaf { CONFLICT_PARTLY_DEAF } else { CONFLICT };
+        let over = |since: Instant, bound: Duration| now.saturating_duration_since(since) >= bound;
+        let set = &self.world.set;
+        Patience {
+            conflict_over: self.times.conflict.is_some_and(|since| over(since, bound)),
+            start_over: over(self.times.started, set.connect_timeout + set.down_after),
+        }
+    }
+
+    pub(super) fn decide(&mut self, now: Instant) {
+        for _ in 0..JUDGEMENTS {
+            let council = self.council(now);
+            self.confirm(council.as_ref());
+            let sights = self.world.sights(now);
+            let verdict = judge(self.world.reign.as_ref(), &sights, council.as_ref(), self.patience(now));
+            match verdict {
+                Verdict::Hold(Hold::Conflict) | Verdict::KeepDespite(_) => {
+                    self.times.conflict.get_or_insert(now);
+                }
+                _ => self.times.conflict = None,
+            }
+            match verdict {
+                Verdict::Switch { to, cause } => {
+                    if !self.is_fresh(to, now) {
+                        // Held meanwhile, under the reason that was true until now.
+                        self.crew.ask(to, now);
+                        let held = if self.is_open() { Verdict::Hold(Hold::Conflict) } else { self.verdict };
+                        return self.settle(held, now);
+                    }
+                    if !self.switch(to, cause, council.as_ref(), now) {
+                        return self.settle(Verdict::Hold(Hold::Lost), now);
+                    }
+                }
+                Verdict::Keep | Verdict::KeepDespite(_) if !self.is_open() => {
+                    let node = self.world.reign.as_ref().map(|r| r.node);
+                    if let Some(node) = node.filter(|n| !self.is_fresh(*n, now)) {
+                        self.crew.ask(node, now);
+                        return;
+                    }
+                    return self.settle(verdict, now);
+                }
+                verdict => return self.settle(verdict, now),
+            }
+        }
+    }
+
+    /// Whether the node just answered ROLE and INFO.
+    fn is_fresh(&self, id: NodeId, now: Instant) -> bool {
+        let answered = self.world.member(id).and_then(|m| m.examined_at);
+        answered.is_some_and(|at| now.saturating_duration_since(at) <= FRESH)
+    }
+
+    /// The Sentinels named the reigning node, under this epoch or a newer one.
+    fn confirm(&mut self, council: Option<&Council>) {
+        if let (Some(reign), Some((node, epoch))) = (&mut self.world.reign, council.and_then(|c| c.word))
+            && node == reign.node
+            && epoch >= reign.config_epoch
+        {
+            reign.config_epoch = epoch;
+            reign.confirmed = true;
+        }
+    }
+
+    fn switch(&mut self, to: NodeId, cause: Cause, council: Option<&Council>, now: Instant) -> bool {
+        let (named, epoch) = match council.and_then(|c| c.word) {
+            Some((node, epoch)) => (node == to, epoch),
+            None => (false, self.world.reign.as_ref().map_or(0, |r| r.config_epoch)),
+        };
+        let Some(succession) = self.world.enthrone(to, epoch, named, now) else { return false };
+        journal::succession(&self.world, &succession, cause);
+        let sign = self.times.sign.unwrap_or(now);
+        let held = self.times.held.unwrap_or(now);
+        let phases = [
+            (Phase::Noticed, held.saturating_duration_since(sign)),
+            (Phase::Headless, now.saturating_duration_since(held)),
+            (Phase::Total, now.saturating_duration_since(sign)),
+        ];
+        metrics::failover(&self.world.set.name, cause, &phases);
+        // Every replica has to prove itself against the new line.
+        self.crew.ask_all(now);
+        self.ask_names(now);
+        self.sign(now);
+        true
+    }
+
+    /// Takes the verdict as it is, and logs it when it is another one.
+    fn settle(&mut self, verdict: Verdict, now: Instant) {
+        if verdict == self.verdict {
+            return;
+        }
+        self.verdict = verdict;
+        journal::verdict(&self.world, verdict);
+        if self.is_open() {
+            self.times.held = None;
+        } else if self.times.held.is_none() {
+            self.times.held = Some(now);
+            // Signs of long ago were of something else.
+            self.times.sign.take_if(|sign| now.saturating_duration_since(*sign) > 2 * CALM);
+            self.sign(now);
+        }
+    }
+}
