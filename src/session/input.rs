@@ -10,8 +10,10 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_util::io::poll_read_buf;
 
 use super::dispatch::{Go, Run};
+use super::front::SCRATCH;
 use super::kind::Kind;
 use super::state::{Park, Silence, State};
 use super::{Session, Turn, errors};
@@ -23,6 +25,8 @@ const OUT_FULL: usize = 1 << 20;
 /// A connection attempt to the master failed: look again this much later, even if nothing changes.
 const RETRY: Duration = Duration::from_millis(20);
 
+/// Read beyond what is missing of a request.
+const SPARE: usize = 4096;
 /// Failed sends of the same requests after which the next one waits a moment.
 const TRIES: u32 = 3;
 
@@ -86,30 +90,51 @@ impl Session {
     /// One read and what it brings.
     #[inline]
     fn poll_input(self: &Rc<Self>, s: &mut State, cx: &mut Context<'_>) -> Poll<Option<Turn>> {
+        if !s.input.is_empty() {
+            return self.poll_more(s, cx);
+        }
         let mut scratch = self.front.scratch.borrow_mut();
         let mut room = ReadBuf::new(&mut scratch);
-        match ready!(Pin::new(&mut s.stream).poll_read(cx, &mut room)) {
-            Ok(()) if !room.filled().is_empty() => {}
-            Ok(()) => {
-                s.closing = true;
-                return Poll::Ready(None);
-            }
-            Err(_) => return Poll::Ready(Some(Turn::Close)),
-        }
+        let read = ready!(Pin::new(&mut s.stream).poll_read(cx, &mut room));
         let bytes = room.filled();
-        self.front.cells.count(Count::BytesFromClients, bytes.len() as u64);
-        let now = self.front.clock.now();
-        if s.input.is_empty() {
-            let (consumed, stop) = self.walk(s, bytes, now);
-            s.input.extend_from_slice(&bytes[consumed..]);
-            return Poll::Ready(self.after_walk(s, stop));
+        if let Some(turn) = self.arrived(s, read.map(|()| bytes.len())) {
+            return Poll::Ready(turn);
+        }
+        let (consumed, stop) = self.walk(s, bytes, self.front.clock.now());
+        s.input.extend_from_slice(&bytes[consumed..]);
+        Poll::Ready(self.after_walk(s, stop))
+    }
+
+    /// One read behind a request that has arrived in part, without a copy in between.
+    fn poll_more(self: &Rc<Self>, s: &mut State, cx: &mut Context<'_>) -> Poll<Option<Turn>> {
+        // A little more than is missing: a read that fills its buffer would be asked for more at once, in vain.
+        let missing = s.needs.saturating_sub(s.input.len()) + SPARE;
+        s.input.reserve(missing.min(SCRATCH));
+        let read = ready!(poll_read_buf(Pin::new(&mut s.stream), cx, &mut s.input));
+        if let Some(turn) = self.arrived(s, read) {
+            return Poll::Ready(turn);
         }
         let mut input = std::mem::take(&mut s.input);
-        input.extend_from_slice(bytes);
-        let (consumed, stop) = self.walk(s, &input, now);
+        let (consumed, stop) = self.walk(s, &input, self.front.clock.now());
         input.drain(..consumed);
         s.input = input;
         Poll::Ready(self.after_walk(s, stop))
+    }
+
+    /// Counts what was read; `Some` when there is nothing to look at.
+    #[inline]
+    fn arrived(&self, s: &mut State, read: io::Result<usize>) -> Option<Option<Turn>> {
+        match read {
+            Ok(0) => {
+                s.closing = true;
+                Some(None)
+            }
+            Ok(n) => {
+                self.front.cells.count(Count::BytesFromClients, n as u64);
+                None
+            }
+            Err(_) => Some(Some(Turn::Close)),
+        }
     }
 
     fn after_walk(&self, s: &mut State, stop: Stop) -> Option<Turn> {
@@ -178,6 +203,7 @@ impl Session {
                         return stopped;
                     }
                     let have = buf.len() - run.end;
+                    s.needs = needs;
                     if have > 0 && (needs.max(have) > self.front.limits.large_bytes) {
                         return (run.end, Stop::Turn(Turn::Large));
                     }

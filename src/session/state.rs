@@ -66,6 +66,8 @@ pub struct State {
     /// `input` may hold a whole request that was not looked at.
     pub rescan: bool,
     pub scanner: RequestScanner,
+    /// Bytes the request at the front of `input` is known to have in all.
+    pub needs: usize,
     pub waker: Option<Waker>,
 
     pub lane: LaneId,
@@ -120,6 +122,7 @@ impl State {
             input: Vec::new(),
             rescan: false,
             scanner: RequestScanner::new(max_bulk),
+            needs: 0,
             waker: None,
             lane,
             resp: 2,
