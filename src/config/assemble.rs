@@ -150,7 +150,6 @@ fn process(home: At, layers: &[&[Given]], faults: &mut Faults) -> Draft<Process>
 fn blank_limits() -> Limits {
     Limits {
         sessions: 0,
-        read_ahead_bytes: 0,
         pipeline: 0,
         large_bytes: 0,
         max_bulk_bytes: 0,

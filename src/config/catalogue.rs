@@ -274,13 +274,6 @@ pub(super) const LIMITS: &[Setting<Process>] = &[
         g.put(&mut p.limits.sessions, f, count(1..=1_000_000))
     }),
     one(
-        "max-read-ahead",
-        "SIZE",
-        "1mb",
-        "Bytes read ahead of a client whose requests cannot be sent yet; then it is not read from",
-        |p, g, f| g.put(&mut p.limits.read_ahead_bytes, f, memory(KB..=GB)),
-    ),
-    one(
         "max-pipeline",
         "N",
         "1024",

@@ -56,8 +56,6 @@ pub struct Log {
 pub struct Limits {
     /// Client connections over all workers; one more is told `-ERR max number of clients reached` and closed.
     pub sessions: usize,
-    /// Request bytes read ahead of one session whose requests cannot be sent yet.
-    pub read_ahead_bytes: usize,
     /// Replies one session may wait for before redweir stops reading from it.
     pub pipeline: usize,
     /// A request or reply above this travels streamed on a connection of its own.

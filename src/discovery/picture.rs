@@ -37,16 +37,10 @@ impl Picture {
     /// `open`: whether the reigning node may be written to.
     pub fn of(world: &World, open: bool, names: u64) -> Self {
         let reign = world.reign.as_ref();
-        let reader = |m: &Member| {
-            (m.rotation.place == Place::Reader && m.weight > 0).then(|| Reader {
-                node: m.id,
-                weight: m.weight,
-                zone: m.zone.clone(),
-            })
-        };
+        let in_rotation = |m: &Member| (m.rotation.place == Place::Reader && m.weight > 0).then(|| reader(m));
         let mut nodes: Vec<Portrait> = world.members.iter().map(|m| portrait(m, world, open)).collect();
         nodes.sort_by_key(|n| n.id);
-        let mut readers: Vec<Reader> = world.members.iter().filter_map(reader).collect();
+        let mut readers: Vec<Reader> = world.members.iter().filter_map(in_rotation).collect();
         readers.sort_by_key(|r| r.node);
         Self {
             term: world.term,
@@ -86,7 +80,7 @@ impl Picture {
             writes: self.open.map_or(Writes::Held, Writes::Open),
             readers: self.readers.clone(),
             lagging: self.lagging,
-            master_reader: None,
+            master_reader: self.open.and_then(|id| world.member(id)).map(reader),
         };
         // The publisher gives the epoch.
         Topology {
@@ -96,6 +90,10 @@ impl Picture {
             names: Arc::clone(names),
         }
     }
+}
+
+fn reader(member: &Member) -> Reader {
+    Reader { node: member.id, weight: member.weight, zone: member.zone.clone() }
 }
 
 fn portrait(member: &Member, world: &World, open: bool) -> Portrait {

@@ -55,7 +55,7 @@ impl Session {
             self.id,
             s.db,
             s.input.len(),
-            s.out_len(),
+            s.out.len(),
             s.resp
         )
     }

@@ -30,7 +30,7 @@ impl Receiver for Session {
         }
         self.push(s, bytes);
         s.backlogged = !done;
-        if s.dead { 0 } else { s.out_len() }
+        if s.dead { 0 } else { s.out.len() }
     }
 
     fn settle(&self, request: &[u8], reply: &[u8], node: u16) {
@@ -105,7 +105,7 @@ impl Session {
             return;
         }
         self.front.cells.count(Count::BytesToClients, bytes.len() as u64);
-        let written = if s.out_len() > 0 {
+        let written = if s.out.len() > 0 {
             0
         } else {
             match s.stream.try_write(bytes) {
@@ -115,8 +115,8 @@ impl Session {
             }
         };
         if written < bytes.len() {
-            s.out.extend_from_slice(&bytes[written..]);
-            if s.out_len() > self.front.limits.client_output_bytes {
+            s.out.push(&bytes[written..]);
+            if s.out.len() > self.front.limits.client_output_bytes {
                 self.front.cells.count(Count::SlowClients, 1);
                 tracing::warn!(id = self.id, "a client that reads too slowly was disconnected");
                 s.die();

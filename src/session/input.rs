@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, ReadBuf};
 use tokio_util::io::poll_read_buf;
 
 use super::dispatch::{Go, Run};
@@ -49,7 +49,7 @@ impl Session {
             if s.dead || self.poll_out(s, cx).is_err() {
                 return Poll::Ready(Turn::Close);
             }
-            if s.out_len() > OUT_FULL || s.in_flight >= self.front.limits.pipeline as u32 {
+            if s.out.len() > OUT_FULL || s.in_flight >= self.front.limits.pipeline as u32 {
                 return Poll::Pending;
             }
             if s.in_flight == 0 && !s.replay.is_empty() {
@@ -77,7 +77,7 @@ impl Session {
                 }
             }
             if s.closing {
-                let done = s.in_flight == 0 && s.out_len() == 0 && s.replay.is_empty();
+                let done = s.in_flight == 0 && s.out.len() == 0 && s.replay.is_empty();
                 return if done { Poll::Ready(Turn::Close) } else { Poll::Pending };
             }
             match ready!(self.poll_input(s, cx)) {
@@ -329,17 +329,10 @@ impl Session {
     }
 
     fn poll_queued(&self, s: &mut State, cx: &mut Context<'_>) -> io::Result<()> {
-        while s.out_at < s.out.len() {
-            match Pin::new(&mut s.stream).poll_write(cx, &s.out[s.out_at..]) {
-                Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
-                Poll::Ready(Ok(n)) => s.out_at += n,
-                Poll::Ready(Err(e)) => return Err(e),
-                Poll::Pending => return Ok(()),
-            }
-        }
-        if !s.out.is_empty() {
-            s.out = Vec::new();
-            s.out_at = 0;
+        if let Poll::Ready(done) = s.out.poll_write(&mut s.stream, cx) {
+            done?;
+        } else {
+            return Ok(());
         }
         if s.backlogged {
             s.backlogged = false;

@@ -10,8 +10,9 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, ReadBuf};
 
+use super::outbox::Outbox;
 use super::pin::{Admit, Expect, Pin};
 use super::pubsub::{self, Frame};
 use super::state::State;
@@ -38,9 +39,8 @@ enum End {
 struct Relay {
     lease: Lease,
     pin: Pin,
-    /// Bytes for the node, from `at` on.
-    out: Vec<u8>,
-    at: usize,
+    /// Bytes for the node.
+    out: Outbox,
     buffer: Buffer,
     scanner: ReplyScanner,
     /// The frame being passed on in pieces.
@@ -140,8 +140,7 @@ impl Relay {
         Self {
             lease,
             pin: Pin::default(),
-            out: Vec::new(),
-            at: 0,
+            out: Outbox::default(),
             buffer: Buffer::new(16 * 1024),
             scanner: ReplyScanner::default(),
             piece: None,
@@ -161,22 +160,22 @@ impl Relay {
             if let Some(end) = self.take_requests(session, s) {
                 return Poll::Ready(end);
             }
-            if self.poll_write(cx).is_err() {
+            if let Poll::Ready(Err(_)) = self.out.poll_write(&mut self.lease.stream, cx) {
                 self.lost = true;
             }
             let mut moved = false;
-            if s.out_len() < FULL {
+            if s.out.len() < FULL {
                 match self.poll_node(session, s, cx) {
                     Poll::Ready(Some(end)) => return Poll::Ready(end),
                     Poll::Ready(None) => moved = true,
                     Poll::Pending => {}
                 }
             }
-            if self.pin.is_free() && self.out.is_empty() && !self.streaming && s.out_len() == 0 && self.settled(s) {
+            if self.pin.is_free() && self.out.is_empty() && !self.streaming && s.out.len() == 0 && self.settled(s) {
                 return Poll::Ready(End::Free);
             }
             let room = self.streaming || s.input.len() <= session.front.limits.large_bytes.max(FULL);
-            if !self.eof && self.out.len() - self.at < FULL && room {
+            if !self.eof && self.out.len() < FULL && room {
                 match self.poll_client(session, s, cx) {
                     Poll::Ready(Err(_)) => return Poll::Ready(End::Close),
                     Poll::Ready(Ok(())) => moved = true,
@@ -209,30 +208,16 @@ impl Relay {
         Poll::Ready(Ok(()))
     }
 
-    fn poll_write(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        while self.at < self.out.len() {
-            match StdPin::new(&mut self.lease.stream).poll_write(cx, &self.out[self.at..])? {
-                Poll::Ready(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Poll::Ready(n) => self.at += n,
-                Poll::Pending => return Ok(()),
-            }
-        }
-        self.out.clear();
-        self.out.shrink_to(FULL);
-        self.at = 0;
-        Ok(())
-    }
-
     /// Moves what can be moved from the client's input towards the node.
     fn take_requests(&mut self, session: &Session, s: &mut State) -> Option<End> {
         let mut taken = 0;
         let mut end = None;
-        while taken < s.input.len() && self.out.len() - self.at < FULL && end.is_none() && !self.pin.leaving {
+        while taken < s.input.len() && self.out.len() < FULL && end.is_none() && !self.pin.leaving {
             let input = &s.input[taken..];
             if self.streaming {
                 match s.scanner.stream(input) {
                     Ok((n, done)) => {
-                        self.out.extend_from_slice(&input[..n]);
+                        self.out.push(&input[..n]);
                         taken += n;
                         self.streaming = !done;
                         if n == 0 {
@@ -305,12 +290,12 @@ impl Relay {
             self.since.push_back(Instant::now());
         }
         match admitted {
-            Admit::Forward => self.out.extend_from_slice(request),
-            Admit::Instead(other) => self.out.extend_from_slice(other),
+            Admit::Forward => self.out.push(request),
+            Admit::Instead(other) => self.out.push(other),
             Admit::Behind(first) => {
                 self.since.push_back(Instant::now());
-                self.out.extend_from_slice(first);
-                self.out.extend_from_slice(request);
+                self.out.push(first);
+                self.out.push(request);
             }
             Admit::Answer(text) => {
                 session.front.cells.count(Count::RefusedForbidden, 1);

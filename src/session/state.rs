@@ -11,6 +11,7 @@ use std::time::Instant;
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
+use super::outbox::Outbox;
 use super::settle::Settled;
 use crate::metrics::Tick;
 use crate::resp::RequestScanner;
@@ -58,9 +59,8 @@ impl Silence {
 /// Everything of a session that moves.
 pub struct State {
     pub stream: TcpStream,
-    /// Reply bytes that did not fit into the socket, from `out_at` on.
-    pub out: Vec<u8>,
-    pub out_at: usize,
+    /// Reply bytes that did not fit into the socket.
+    pub out: Outbox,
     /// Request bytes not dealt with yet; empty (and without capacity) most of the time.
     pub input: Vec<u8>,
     /// `input` may hold a whole request that was not looked at.
@@ -117,8 +117,7 @@ impl State {
     pub fn new(stream: TcpStream, lane: LaneId, max_bulk: u64) -> Self {
         Self {
             stream,
-            out: Vec::new(),
-            out_at: 0,
+            out: Outbox::default(),
             input: Vec::new(),
             rescan: false,
             scanner: RequestScanner::new(max_bulk),
@@ -161,10 +160,6 @@ impl State {
         if let Some(waker) = &self.waker {
             waker.wake_by_ref();
         }
-    }
-
-    pub fn out_len(&self) -> usize {
-        self.out.len() - self.out_at
     }
 
     /// The connection must end without answering what is left.

@@ -17,7 +17,7 @@ use super::buffer::{Buffer, READ_BUFFER};
 use super::flight::{Entry, Flight};
 use super::pool::Tally;
 use super::{Receiver, Target, Times, refusal};
-use crate::metrics::Tick;
+use crate::metrics::{Count, Tick};
 use crate::resp::{Found, ReplyScanner, encode};
 
 /// The connection's bound on kept request bytes is reached.
@@ -229,6 +229,9 @@ impl Conn {
                     None if replies.first() == Some(&b'-') => return Err(End::Garbage),
                     None => {}
                 }
+                if batch.errors > 0 {
+                    self.tally.cells.count(Count::NodeErrors, u64::from(batch.errors));
+                }
                 shared.torn = false;
                 self.note_latency(&times);
                 self.in_flight.set(self.in_flight.get().saturating_sub(batch.n));
@@ -308,6 +311,7 @@ impl Shared {
 struct Batch {
     n: u32,
     len: usize,
+    errors: u32,
     then: Then,
 }
 
@@ -324,7 +328,7 @@ enum Then {
 /// Up to `left` whole replies (one, when `single`), stopping before the first refusal unless `single`.
 #[inline]
 fn collect(scanner: &mut ReplyScanner, input: &[u8], left: u32, single: bool) -> Batch {
-    let (mut n, mut len) = (0, 0);
+    let (mut n, mut len, mut errors) = (0, 0, 0);
     let most = if single { 1 } else { left };
     while n < most {
         match scanner.scan(&input[len..]) {
@@ -332,19 +336,22 @@ fn collect(scanner: &mut ReplyScanner, input: &[u8], left: u32, single: bool) ->
                 let kind = input[len];
                 if kind == b'>' && !single {
                     // Not a reply: looked at again as the first of the next batch.
-                    return Batch { n, len, then: Then::Next };
+                    return Batch { n, len, errors, then: Then::Next };
                 }
-                if kind == b'-' && !single && refusal::of(&input[len..len + one]).is_some() {
-                    return Batch { n, len, then: Then::Spoiled };
+                if kind == b'-' {
+                    if !single && refusal::of(&input[len..len + one]).is_some() {
+                        return Batch { n, len, errors, then: Then::Spoiled };
+                    }
+                    errors += 1;
                 }
                 len += one;
                 n += 1;
             }
-            Found::Part { ready } => return Batch { n, len, then: Then::More { ready } },
-            Found::Garbage => return Batch { n, len, then: Then::Garbage },
+            Found::Part { ready } => return Batch { n, len, errors, then: Then::More { ready } },
+            Found::Garbage => return Batch { n, len, errors, then: Then::Garbage },
         }
     }
-    Batch { n, len, then: Then::Next }
+    Batch { n, len, errors, then: Then::Next }
 }
 
 /// The socket's side of a connection, owned by its task.

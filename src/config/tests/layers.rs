@@ -91,7 +91,7 @@ fn every_setting_reaches_its_field_by_flag() {
         --sentinel s:1,t:2 --master-name m --name n --node-username u --node-password p --sentinel-password q --sentinel-username v \
         --node-weight a:1=0,b:1=2 --node-zone b:1=y,c:1=y --address-map a:1=c:1 --poll 20ms --poll-fast 2ms --down-after 300ms \
         --connect-timeout 40ms --max-lag off --max-lag-bytes 5kb --workers 3 --admin off --drain 0s --log debug --log-format json \
-        --max-sessions 1 --max-read-ahead 2kb --max-pipeline 3 --stream-above 4kb --max-bulk 5kb --max-client-output 6kb \
+        --max-sessions 1 --max-pipeline 3 --stream-above 4kb --max-bulk 5kb --max-client-output 6kb \
         --max-upstream 7kb --max-pinned 8 --connections-per-node 9";
     let line: Vec<&str> = line.split_whitespace().collect();
     let millis = Duration::from_millis;
@@ -107,7 +107,6 @@ fn every_setting_reaches_its_field_by_flag() {
         log: Log { filter: "debug".into(), json: true },
         limits: Limits {
             sessions: 1,
-            read_ahead_bytes: 2048,
             pipeline: 3,
             large_bytes: 4096,
             max_bulk_bytes: 5120,

@@ -29,7 +29,6 @@ fn the_defaults() {
         log: Log { filter: "info".into(), json: false },
         limits: Limits {
             sessions: 10_000,
-            read_ahead_bytes: 1 << 20,
             pipeline: 1024,
             large_bytes: 1 << 20,
             max_bulk_bytes: 512 << 20,
