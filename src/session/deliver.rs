@@ -105,7 +105,7 @@ impl Session {
             return;
         }
         self.front.cells.count(Count::BytesToClients, bytes.len() as u64);
-        let written = if s.out.len() > 0 {
+        let written = if !s.out.is_empty() {
             0
         } else {
             match s.stream.try_write(bytes) {

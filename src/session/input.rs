@@ -77,7 +77,7 @@ impl Session {
                 }
             }
             if s.closing {
-                let done = s.in_flight == 0 && s.out.len() == 0 && s.replay.is_empty();
+                let done = s.in_flight == 0 && s.out.is_empty() && s.replay.is_empty();
                 return if done { Poll::Ready(Turn::Close) } else { Poll::Pending };
             }
             match ready!(self.poll_input(s, cx)) {

@@ -171,7 +171,7 @@ impl Relay {
                     Poll::Pending => {}
                 }
             }
-            if self.pin.is_free() && self.out.is_empty() && !self.streaming && s.out.len() == 0 && self.settled(s) {
+            if self.pin.is_free() && self.out.is_empty() && !self.streaming && s.out.is_empty() && self.settled(s) {
                 return Poll::Ready(End::Free);
             }
             let room = self.streaming || s.input.len() <= session.front.limits.large_bytes.max(FULL);

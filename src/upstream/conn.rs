@@ -42,8 +42,8 @@ pub struct Conn {
     pub target: Target,
     /// Replies still to come.
     in_flight: Cell<u32>,
-    /// Peak-sensitive moving average of the upstream latency, in ns.
-    ewma_ns: Cell<u64>,
+    /// Peak-sensitive moving average of the upstream latency in ns, and when it last moved.
+    ewma: Cell<(u64, Tick)>,
     /// Takes new requests. Never true again once false.
     open: Cell<bool>,
     killed: Cell<bool>,
@@ -81,7 +81,7 @@ impl Conn {
         Self {
             target,
             in_flight: Cell::new(0),
-            ewma_ns: Cell::new(0),
+            ewma: Cell::new((0, 0)),
             open: Cell::new(true),
             killed: Cell::new(false),
             limit,
@@ -100,7 +100,10 @@ impl Conn {
     }
     #[inline]
     pub fn ewma_ns(&self) -> u64 {
-        self.ewma_ns.get()
+        let (ewma, at) = self.ewma.get();
+        // A node nobody asks is not slow for ever: what is known of it fades, by half in each 67 ms.
+        let age = self.tally.clock.ns(at, self.tally.clock.now());
+        ewma >> (age >> 26).min(63)
     }
     /// Something is appended and not written yet: joining it costs no further write.
     #[inline]
@@ -192,9 +195,9 @@ impl Conn {
     #[inline]
     fn note_latency(&self, times: &Times) {
         let sample = self.tally.clock.ns(times.sent, times.answered);
-        let old = self.ewma_ns.get();
+        let (old, _) = self.ewma.get();
         // A peak counts at once, relief by an eighth a time.
-        self.ewma_ns.set(if sample > old { sample } else { old - (old - sample) / 8 });
+        self.ewma.set((if sample > old { sample } else { old - (old - sample) / 8 }, times.answered));
     }
 
     /// Delivers every reply that is whole. `Err`: the stream cannot be understood.

@@ -212,6 +212,12 @@ impl Server {
         value.next().unwrap_or_default()
     }
 
+    /// Sets a Sentinel's failover-timeout, in ms.
+    pub fn failover_timeout(&self, ms: u32) {
+        let said = self.lines(&format!("SENTINEL SET m failover-timeout {ms}")).next();
+        assert_eq!(said.as_deref(), Some("+OK"));
+    }
+
     /// Whether exactly one client subscribed by pattern.
     pub fn has_a_listener(&self) -> bool {
         self.lines("INFO stats").find(|l| l.starts_with("pubsub_patterns")).is_some_and(|l| l == "pubsub_patterns:1")

@@ -294,14 +294,22 @@ fn every_balancer_gives_each_replica_its_part() {
         proxy.wait_readers(3);
         Counts::reset(&stage);
         let mut client = proxy.client();
-        for _ in 0..300 {
-            assert_eq!(call(&mut client, "GET s").text(), "value");
+        let (mut asked, mut parts) = (0, vec![0; 3]);
+        // A replica that hiccups once is left alone by peak-ewma for a while, so not every 300 reads are spread evenly.
+        while asked < 300 || (parts.iter().any(|n| *n <= 15) && asked < 30_000) {
+            for _ in 0..300 {
+                assert_eq!(call(&mut client, "GET s").text(), "value");
+            }
+            asked += 300;
+            let counts = Counts::read(&stage);
+            parts = (1..=3).map(|n| counts.on(n, "get")).collect();
         }
-        let counts = Counts::read(&stage);
-        let parts: Vec<u64> = (1..=3).map(|n| counts.on(n, "get")).collect();
-        assert_eq!(parts.iter().sum::<u64>(), 300, "{balancer}: {parts:?}");
-        // One in 20 or fewer would be chance of less than 1 in 10^12 for an even spread.
+        assert_eq!(parts.iter().sum::<u64>(), asked, "{balancer}: {parts:?}");
         assert!(parts.iter().all(|n| *n > 15), "{balancer}: {parts:?}");
+        if balancer != "peak-ewma" {
+            // One in 20 or fewer would be chance of less than 1 in 10^12 for an even spread.
+            assert_eq!(asked, 300, "{balancer}: {parts:?}");
+        }
     }
 }
 
