@@ -1,5 +1,7 @@
 //! The arguments of one complete request, as slices of its bytes.
 
+use super::number;
+
 /// Iterates over the arguments of a complete, valid `*N\r\n$len\r\n...\r\n` request. Allocates nothing; stops early on
 /// anything malformed (which the scanner does not let through).
 #[derive(Debug, Clone, Copy)]
@@ -12,10 +14,8 @@ impl<'a> Args<'a> {
     /// `request` begins with `*N`.
     #[inline]
     pub fn new(request: &'a [u8]) -> Self {
-        match header(request, b'*') {
-            Some((n, at)) => Self { rest: &request[at..], left: n },
-            None => Self { rest: &[], left: 0 },
-        }
+        let begun = header(request, b'*').and_then(|(n, at)| Some(Self { rest: request.get(at..)?, left: n }));
+        begun.unwrap_or(Self { rest: &[], left: 0 })
     }
     /// Arguments still to come.
     #[inline]
@@ -33,8 +33,8 @@ impl<'a> Iterator for Args<'a> {
             return None;
         }
         let (len, at) = header(self.rest, b'$')?;
-        let arg = self.rest.get(at..at + len)?;
-        self.rest = self.rest.get(at + len + 2..)?;
+        let (arg, behind) = self.rest.get(at..)?.split_at_checked(len)?;
+        self.rest = behind.get(2..)?;
         self.left -= 1;
         Some(arg)
     }
@@ -43,6 +43,11 @@ impl<'a> Iterator for Args<'a> {
 /// `<kind><digits>\r\n` at the start of `bytes`: the number and where the rest begins.
 #[inline]
 fn header(bytes: &[u8], kind: u8) -> Option<(usize, usize)> {
+    number::short(bytes, 0, kind).or_else(|| long_header(bytes, kind))
+}
+
+#[inline(never)]
+fn long_header(bytes: &[u8], kind: u8) -> Option<(usize, usize)> {
     if bytes.first() != Some(&kind) {
         return None;
     }
@@ -69,5 +74,14 @@ mod tests {
         assert_eq!(args.next(), Some(&b"k"[..]));
         assert_eq!(args.next(), Some(&b""[..]));
         assert_eq!(args.next(), None);
+    }
+
+    #[test]
+    fn malformed_bytes_end_it_early() {
+        let hostile: &[&[u8]] =
+            &[b"", b"*1\r", b"*1\r\n", b"*1\r\n$18446744073709551615\r\nab", b"*1\r\n$1\r\na\r", b"*1\r\n:1\r\n"];
+        for bytes in hostile {
+            assert_eq!(Args::new(bytes).count(), 0, "{}", String::from_utf8_lossy(bytes));
+        }
     }
 }

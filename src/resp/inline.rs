@@ -42,7 +42,8 @@ fn word(mut rest: &[u8]) -> Option<(Vec<u8>, &[u8])> {
     loop {
         match rest {
             [] | [0, ..] => return Some((word, rest)),
-            [b, ..] if is_space(*b) => return Some((word, rest)),
+            // Vertical tab and form feed part words but do not end one.
+            [b' ' | b'\n' | b'\r' | b'\t', ..] => return Some((word, rest)),
             [b'"', tail @ ..] => return quoted(tail, word, true),
             [b'\'', tail @ ..] => return quoted(tail, word, false),
             [b, tail @ ..] => {
@@ -57,12 +58,12 @@ fn quoted(mut rest: &[u8], mut word: Vec<u8>, double: bool) -> Option<(Vec<u8>, 
     let quote = if double { b'"' } else { b'\'' };
     loop {
         rest = match rest {
-            [] => return None,
+            [] | [0, ..] => return None,
             [b'\\', b'x', h, l, tail @ ..] if double && h.is_ascii_hexdigit() && l.is_ascii_hexdigit() => {
                 word.push(hex(*h) << 4 | hex(*l));
                 tail
             }
-            [b'\\', c, tail @ ..] if double => {
+            [b'\\', c, tail @ ..] if double && *c != 0 => {
                 word.push(match c {
                     b'n' => b'\n',
                     b'r' => b'\r',
@@ -109,6 +110,10 @@ mod tests {
             (b"SET k \"a", None),
             (b"SET k \"a\"b", None),
             (b"SET k 'a", None),
+            (b"\x0bGET\x0bk\x0c \x0c\x0bl", Some(&[b"GET\x0bk\x0c", b"l"])),
+            (b"GET \"a\"\x0bb", Some(&[b"GET", b"a", b"b"])),
+            (b"GET a\0b", Some(&[b"GET", b"a"])),
+            (b"GET \"a\0\"", None),
         ];
         for (line, expected) in table {
             let got = split(line);

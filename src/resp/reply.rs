@@ -7,6 +7,8 @@ use super::number::{self, Header};
 
 /// No server sends a longer bulk (`proto-max-bulk-len` is an i64, but a node that says 1 TiB is not to be believed).
 const LONGEST_BULK: i64 = 1 << 40;
+/// A length or a count has at most 20 characters; what is longer without a line end never becomes one.
+const HEADER_MAX: usize = 32;
 
 /// What the buffer holds of the current reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,13 +28,13 @@ pub struct ReplyScanner {
     left: u64,
     /// Where the next element begins; may lie beyond the buffer, inside a bulk still arriving.
     at: usize,
-    /// How far the line at `at` was searched for its end.
-    searched: usize,
+    /// `at` is inside a line (a status, an error, a number), where the search for its end goes on.
+    in_line: bool,
 }
 
 impl Default for ReplyScanner {
     fn default() -> Self {
-        Self { left: 1, at: 0, searched: 0 }
+        Self { left: 1, at: 0, in_line: false }
     }
 }
 
@@ -45,8 +47,9 @@ impl ReplyScanner {
                 return Found::Part { ready: self.at.min(input.len()) };
             };
             let step = match kind {
+                _ if self.in_line => self.line_end(input, self.at),
                 b'$' | b'=' | b'!' => self.bulk(input),
-                b'+' | b'-' | b':' | b'_' | b',' | b'#' | b'(' => self.line(input),
+                b'+' | b'-' | b':' | b'_' | b',' | b'#' | b'(' => self.line_end(input, self.at + 1),
                 b'*' | b'~' | b'>' => self.aggregate(input, 1, 0),
                 b'%' => self.aggregate(input, 2, 0),
                 // An attribute comes before the element it describes.
@@ -69,12 +72,16 @@ impl ReplyScanner {
 
     /// The first `n` bytes (at most what [`Found::Part`] said) left the buffer.
     pub fn passed(&mut self, n: usize) {
-        self.at -= n;
-        self.searched = 0;
+        self.at = self.at.saturating_sub(n);
     }
 
     #[inline]
     fn bulk(&mut self, input: &[u8]) -> Step {
+        if let Some((n, next)) = number::short(input, self.at, b'$') {
+            self.left -= 1;
+            self.at = next + n + 2;
+            return Step::Next;
+        }
         match number::header(input, self.at) {
             Header::Number(n, _) if n > LONGEST_BULK => Step::Garbage,
             Header::Number(n, next) => {
@@ -82,26 +89,30 @@ impl ReplyScanner {
                 self.at = if n < 0 { next } else { next + n as usize + 2 };
                 Step::Next
             }
-            Header::Partial => Step::More,
-            Header::Invalid => Step::Garbage,
+            Header::Partial if input.len() - self.at <= HEADER_MAX => Step::More,
+            Header::Partial | Header::Invalid => Step::Garbage,
         }
     }
 
+    /// A line may be as long as a script likes, so its bytes can be passed on before its end is there.
     #[inline]
-    fn line(&mut self, input: &[u8]) -> Step {
-        let from = self.at + 1 + self.searched;
-        match input.get(from..).and_then(|rest| rest.iter().position(|&b| b == b'\n')) {
-            Some(end) => {
-                self.at = from + end + 1;
-                self.searched = 0;
+    fn line_end(&mut self, input: &[u8], from: usize) -> Step {
+        let rest = input.get(from..).unwrap_or_default();
+        let mut searched = 0;
+        while let Some(end) = rest[searched..].iter().position(|&b| b == b'\n') {
+            let end = searched + end;
+            searched = end + 1;
+            if end > 0 && rest[end - 1] == b'\r' {
+                self.at = from + searched;
+                self.in_line = false;
                 self.left -= 1;
-                Step::Next
-            }
-            None => {
-                self.searched = input.len().saturating_sub(self.at + 1);
-                Step::More
+                return Step::Next;
             }
         }
+        // A carriage return stays: it may be the first half of the end.
+        self.at = input.len() - usize::from(rest.last() == Some(&b'\r'));
+        self.in_line = true;
+        Step::More
     }
 
     fn aggregate(&mut self, input: &[u8], per: u64, plus: u64) -> Step {
@@ -115,8 +126,8 @@ impl ReplyScanner {
                 self.at = next;
                 Step::Next
             }
-            Header::Partial => Step::More,
-            Header::Invalid => Step::Garbage,
+            Header::Partial if input.len() - self.at <= HEADER_MAX => Step::More,
+            Header::Partial | Header::Invalid => Step::Garbage,
         }
     }
 }
@@ -179,6 +190,26 @@ mod tests {
             }
             assert_eq!(out, *reply);
             assert!(buffer.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_long_line_goes_on_in_pieces_up_to_its_end() {
+        let mut scanner = ReplyScanner::default();
+        assert_eq!(scanner.scan(b"+abc\n\r"), Found::Part { ready: 5 });
+        scanner.passed(5);
+        assert_eq!(scanner.scan(b"\rd\r"), Found::Part { ready: 2 });
+        scanner.passed(2);
+        assert_eq!(scanner.scan(b"\r\n+next"), Found::Whole { len: 2 });
+        assert_eq!(scanner.scan(b"+next\r\n"), Found::Whole { len: 7 });
+    }
+
+    #[test]
+    fn a_header_without_an_end_is_garbage() {
+        for kind in *b"$*%>~|=!" {
+            let mut line = vec![kind];
+            line.extend([b'1'; HEADER_MAX]);
+            assert_eq!(ReplyScanner::default().scan(&line), Found::Garbage);
         }
     }
 

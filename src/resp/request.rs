@@ -62,61 +62,86 @@ impl RequestScanner {
     #[inline]
     pub fn scan(&mut self, input: &[u8]) -> Scan {
         if self.left == 0 {
-            match input.first() {
-                None => return Scan::Incomplete { needs: 1 },
-                Some(b'*') => {}
-                Some(_) => return inline(input),
-            }
-            match number::header(input, 0) {
-                number::Header::Number(n, next) => {
-                    if n <= 0 {
-                        return Scan::Nothing { len: next };
+            match number::short(input, 0, b'*') {
+                Some((n, next)) if n > 0 => (self.left, self.at) = (n as u32, next),
+                _ => {
+                    if let Some(scan) = self.begin(input) {
+                        return scan;
                     }
-                    match u32::try_from(n) {
-                        Ok(n) if n <= i32::MAX as u32 => self.left = n,
-                        _ => return Scan::Invalid(Violation::MultibulkLength),
-                    }
-                    self.at = next;
                 }
-                number::Header::Partial if input.len() > LINE_MAX => return Scan::Invalid(Violation::MultibulkTooBig),
-                number::Header::Partial => return Scan::Incomplete { needs: input.len() + 1 },
-                number::Header::Invalid => return Scan::Invalid(Violation::MultibulkLength),
             }
         }
-        self.arguments(input)
+        // Arguments with a short header, nearly all there are, without leaving the registers.
+        let (mut left, mut at) = (self.left, self.at);
+        while left > 0 {
+            let Some((len, next)) = number::short(input, at, b'$') else { break };
+            let end = next + len + 2;
+            if end > input.len() || len as u64 > self.max_bulk {
+                break;
+            }
+            at = end;
+            left -= 1;
+        }
+        (self.left, self.at) = (left, at);
+        if left == 0 { Scan::Request { len: at } } else { self.arguments(input) }
     }
 
-    #[inline]
+    /// The first line, when it is not a short header; `None` once it was one after all.
+    #[inline(never)]
+    fn begin(&mut self, input: &[u8]) -> Option<Scan> {
+        match input.first() {
+            None => return Some(Scan::Incomplete { needs: 1 }),
+            Some(b'*') => {}
+            Some(_) => return Some(inline(input)),
+        }
+        Some(match number::header(input, 0) {
+            number::Header::Number(n, next) if n <= 0 => Scan::Nothing { len: next },
+            number::Header::Number(n, next) if n <= i64::from(i32::MAX) => {
+                (self.left, self.at) = (n as u32, next);
+                return None;
+            }
+            number::Header::Partial if input.len() > LINE_MAX => Scan::Invalid(Violation::MultibulkTooBig),
+            number::Header::Partial => Scan::Incomplete { needs: input.len() + 1 },
+            _ => Scan::Invalid(Violation::MultibulkLength),
+        })
+    }
+
+    #[inline(never)]
     fn arguments(&mut self, input: &[u8]) -> Scan {
         while self.left > 0 {
-            let Some(&kind) = input.get(self.at) else {
-                return Scan::Incomplete { needs: self.at + 1 };
-            };
-            match number::header(input, self.at) {
-                number::Header::Partial if input.len() - self.at > LINE_MAX => {
-                    return Scan::Invalid(Violation::BulkTooBig);
-                }
-                number::Header::Partial => return Scan::Incomplete { needs: input.len() + 1 },
-                // Redis looks at the type byte only once the whole line is there.
-                _ if kind != b'$' => return Scan::Invalid(Violation::ExpectedDollar(kind)),
-                number::Header::Invalid => return Scan::Invalid(Violation::BulkLength),
-                number::Header::Number(n, next) => {
-                    let len = match u64::try_from(n) {
-                        Ok(len) if len <= self.max_bulk => len as usize,
-                        _ => return Scan::Invalid(Violation::BulkLength),
-                    };
-                    let end = next + len + 2;
-                    if end > input.len() {
-                        return Scan::Incomplete { needs: end };
-                    }
+            match self.argument(input) {
+                Ok(Some(end)) if end > input.len() => return Scan::Incomplete { needs: end },
+                Ok(Some(end)) => {
                     self.at = end;
                     self.left -= 1;
                 }
+                Ok(None) => return Scan::Incomplete { needs: input.len().max(self.at) + 1 },
+                Err(violation) => return Scan::Invalid(violation),
             }
         }
-        let len = self.at;
-        self.reset();
-        Scan::Request { len }
+        Scan::Request { len: self.at }
+    }
+
+    /// Where the argument at hand ends, line end included; it may lie beyond the input. `None`: its header is not whole.
+    #[inline]
+    fn argument(&self, input: &[u8]) -> Result<Option<usize>, Violation> {
+        let Some(&kind) = input.get(self.at) else { return Ok(None) };
+        let have = input.len() - self.at;
+        // Redis looks for the line end from the type byte on, and at the type byte only once the line is there.
+        if kind == b'\r' && have > 1 {
+            return Err(Violation::ExpectedDollar(kind));
+        }
+        let header = if kind == 0 { number::Header::Partial } else { number::header(input, self.at) };
+        match header {
+            number::Header::Partial if have > LINE_MAX => Err(Violation::BulkTooBig),
+            number::Header::Partial => Ok(None),
+            _ if kind != b'$' => Err(Violation::ExpectedDollar(kind)),
+            number::Header::Number(n, next) => match u64::try_from(n) {
+                Ok(len) if len <= self.max_bulk => Ok(Some(next + len as usize + 2)),
+                _ => Err(Violation::BulkLength),
+            },
+            number::Header::Invalid => Err(Violation::BulkLength),
+        }
     }
 }
 
@@ -137,29 +162,24 @@ impl RequestScanner {
                 self.reset();
                 return Ok((len, true));
             }
-            match number::header(input, self.at) {
-                number::Header::Partial if input.len() - self.at > LINE_MAX => return Err(Violation::BulkTooBig),
-                number::Header::Partial => {
+            match self.argument(input)? {
+                Some(end) => {
+                    self.at = end;
+                    self.left -= 1;
+                }
+                None => {
                     let len = self.at;
                     self.at = 0;
                     return Ok((len, false));
                 }
-                _ if input[self.at] != b'$' => return Err(Violation::ExpectedDollar(input[self.at])),
-                number::Header::Number(n, next) => match u64::try_from(n) {
-                    Ok(n) if n <= self.max_bulk => {
-                        self.at = next + n as usize + 2;
-                        self.left -= 1;
-                    }
-                    _ => return Err(Violation::BulkLength),
-                },
-                number::Header::Invalid => return Err(Violation::BulkLength),
             }
         }
     }
 }
 
 fn inline(input: &[u8]) -> Scan {
-    match input.iter().take(LINE_MAX + 1).position(|&b| b == b'\n') {
+    // strchr, as in Redis: behind a NUL no line end is seen.
+    match input.iter().take(LINE_MAX + 1).position(|&b| b == b'\n' || b == 0).filter(|&end| input[end] == b'\n') {
         Some(end) => Scan::Inline { len: end + 1 },
         None if input.len() > LINE_MAX => Scan::Invalid(Violation::InlineTooBig),
         None => Scan::Incomplete { needs: input.len() + 1 },
@@ -216,6 +236,11 @@ mod tests {
             (b"*\r\n", Scan::Invalid(Violation::MultibulkLength)),
             (b"*3000000000\r\n", Scan::Invalid(Violation::MultibulkLength)),
             (b"*1\r\n:4\r\n", Scan::Invalid(Violation::ExpectedDollar(b':'))),
+            (b"*1\r\n\r\n", Scan::Invalid(Violation::ExpectedDollar(b'\r'))),
+            (b"*1\r\n\r", Scan::Incomplete { needs: 6 }),
+            (b"*1\r\n\x004\r\n", Scan::Incomplete { needs: 9 }),
+            (b"*1\r\n$4\x00\r\n", Scan::Incomplete { needs: 10 }),
+            (b"PI\x00NG\r\n", Scan::Incomplete { needs: 8 }),
             (b"*1\r\n$-1\r\n", Scan::Invalid(Violation::BulkLength)),
             (b"*1\r\n$abc\r\n", Scan::Invalid(Violation::BulkLength)),
             (b"*1\r\n$536870913\r\n", Scan::Invalid(Violation::BulkLength)),
