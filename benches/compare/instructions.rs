@@ -26,7 +26,7 @@ struct Measured {
 }
 
 const MEASURED: [Measured; 2] = [
-    Measured { workload: "get_p1_c50", requests: [20_000, 60_000], bar: 2_600.0 },
+    Measured { workload: "get_p1_c50", requests: [20_000, 100_000], bar: 2_600.0 },
     Measured { workload: "get_p16_c50", requests: [64_000, 256_000], bar: 900.0 },
 ];
 

@@ -98,6 +98,11 @@ struct Slot {
 }
 
 impl Command {
+    /// Whether the name alone does not tell the class.
+    pub fn depends_on_arguments(&self) -> bool {
+        self.refine != Refine::None || !self.children.is_empty() || self.name.contains('|')
+    }
+
     /// A subcommand by its own name, in any case.
     pub fn child(&self, name: &[u8]) -> Option<&'static Command> {
         let at = self.name.len() + 1;

@@ -3,7 +3,7 @@
 //! Called by connections' tasks. Must not dispatch requests: it notes what came and wakes the session's own task.
 
 use super::Session;
-use super::kind;
+use super::kind::{self, Kind};
 use super::settle::{self, Settled};
 use super::state::{Park, Silence, State};
 use crate::command;
@@ -147,9 +147,21 @@ impl Session {
         self.kind(request).is_idempotent()
     }
 
-    /// The kind of a complete request, looked up again: only off the fast path.
-    pub(super) fn kind(&self, request: &[u8]) -> kind::Kind {
+    /// The kind of a complete request.
+    #[inline]
+    pub(super) fn kind(&self, request: &[u8]) -> Kind {
+        match self.front.memo.get(request) {
+            Some(kind) => kind,
+            None => self.look_up(request),
+        }
+    }
+
+    fn look_up(&self, request: &[u8]) -> Kind {
         let verdict = command::classify(Args::new(request));
-        kind::of(&verdict, || self.runtime_class(request))
+        let kind = kind::of(&verdict, || self.runtime_class(request));
+        if let Some(command) = verdict.command {
+            self.front.memo.put(request, command, kind);
+        }
+        kind
     }
 }

@@ -14,6 +14,7 @@ use std::time::Duration;
 use arc_swap::{ArcSwap, Cache};
 
 use super::Session;
+use super::memo::Memo;
 use crate::config::{ClientAuth, Limits, ListenerConfig, Login};
 use crate::metrics::{Cells, Clock, Reason};
 use crate::route::{self, Decision, Loads, Picker, Want};
@@ -48,6 +49,7 @@ pub struct Front {
     pub pool: Rc<Pool>,
     pub cells: Arc<Cells>,
     pub clock: Clock,
+    pub(super) memo: Memo,
     pub shared: Arc<Shared>,
     pub scratch: RefCell<Box<[u8]>>,
     snapshot: RefCell<Cache<Arc<ArcSwap<Topology>>, Arc<Topology>>>,
@@ -107,6 +109,7 @@ impl Front {
             snapshot: RefCell::new(Cache::new(view.snapshot())),
             scratch: RefCell::new(vec![0; SCRATCH].into_boxed_slice()),
             clock: Clock::default(),
+            memo: Memo::default(),
             choice: Cell::new(None),
             waiting: RefCell::default(),
             sessions: RefCell::default(),

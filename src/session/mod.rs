@@ -13,6 +13,7 @@ mod front;
 mod input;
 mod kind;
 mod login;
+mod memo;
 mod outbox;
 mod pin;
 mod pubsub;

