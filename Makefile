@@ -4,7 +4,7 @@ ifneq ($(shell id -u),0)
 SUDO ?= sudo
 endif
 
-.PHONY: demo test lint clean servers
+.PHONY: demo test lint clean servers fuzz
 
 # The whole picture on loopback: master, three replicas, three Sentinels, redweir in front. `make demo ARGS="--plain"`.
 demo: servers
@@ -14,6 +14,15 @@ demo: servers
 # Everything, against real servers. `make test ARGS="--test tidy"` for a part.
 test: servers
 	$(CARGO) test $(ARGS)
+
+# Every target for FUZZ_SECONDS. libFuzzer is reached without a nightly compiler; findings lie in tests/fuzz/artifacts.
+FUZZ_TARGETS ?= request_scanner reply_scanner inline classify control_reply config_parse
+FUZZ_SECONDS ?= 60
+fuzz:
+	@command -v cargo-fuzz >/dev/null || { echo "cargo-fuzz is missing: $(CARGO) install cargo-fuzz"; exit 1; }
+	@set -e; for target in $(FUZZ_TARGETS); do echo "== $$target, $(FUZZ_SECONDS) s"; \
+	  RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run --fuzz-dir tests/fuzz --sanitizer none $$target -- \
+	    -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1; done
 
 lint:
 	$(CARGO) fmt --check

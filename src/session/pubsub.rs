@@ -10,8 +10,8 @@ pub enum Frame {
     Reply,
     /// Sent on the node's own account: a message, an invalidation.
     Push,
-    /// Confirms one (un)subscription; this many are left.
-    Confirmed { left: i64 },
+    /// Confirms one (un)subscription; this many are left, of shard channels or of all others, which are counted apart.
+    Confirmed { left: i64, sharded: bool },
 }
 
 /// `frame` is a whole frame, or the beginning of one too large to be a confirmation. In RESP2 a frame is only taken for
@@ -23,8 +23,11 @@ pub fn frame(frame: &[u8], listens: bool) -> Frame {
         return Frame::Reply;
     }
     match first_word(frame) {
-        Some(b"subscribe" | b"psubscribe" | b"ssubscribe" | b"unsubscribe" | b"punsubscribe" | b"sunsubscribe") => {
-            last_integer(frame).map_or(Frame::Reply, |left| Frame::Confirmed { left })
+        Some(
+            word @ (b"subscribe" | b"psubscribe" | b"ssubscribe" | b"unsubscribe" | b"punsubscribe" | b"sunsubscribe"),
+        ) => {
+            let sharded = matches!(word, b"ssubscribe" | b"sunsubscribe");
+            last_integer(frame).map_or(Frame::Reply, |left| Frame::Confirmed { left, sharded })
         }
         Some(b"message" | b"pmessage" | b"smessage") => Frame::Push,
         _ if push => Frame::Push,
@@ -52,9 +55,10 @@ mod tests {
     fn tells_frames_apart() {
         let table: &[(&[u8], bool, Frame)] = &[
             (b"+OK\r\n", true, Frame::Reply),
-            (b"*3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n", true, Frame::Confirmed { left: 1 }),
+            (b"*3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n", true, Frame::Confirmed { left: 1, sharded: false }),
             (b"*3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n", false, Frame::Reply),
-            (b">3\r\n$11\r\nunsubscribe\r\n_\r\n:0\r\n", false, Frame::Confirmed { left: 0 }),
+            (b">3\r\n$11\r\nunsubscribe\r\n_\r\n:0\r\n", false, Frame::Confirmed { left: 0, sharded: false }),
+            (b">3\r\n$12\r\nsunsubscribe\r\n$1\r\na\r\n:0\r\n", false, Frame::Confirmed { left: 0, sharded: true }),
             (b"*3\r\n$7\r\nmessage\r\n$1\r\na\r\n$1\r\nx\r\n", true, Frame::Push),
             (b"*2\r\n$4\r\npong\r\n$0\r\n\r\n", true, Frame::Reply),
             (b">2\r\n$10\r\ninvalidate\r\n*1\r\n$1\r\na\r\n", false, Frame::Push),

@@ -74,6 +74,7 @@ fn resp2_leaf() -> impl Strategy<Value = Value> {
     prop_oneof![
         (prop::sample::select(b"+-".to_vec()), "[ -~]{0,20}").prop_map(|(kind, text)| Value::Line(kind, text)),
         any::<i64>().prop_map(|n| Value::Line(b':', n.to_string())),
+        (100..2000usize).prop_map(|n| Value::Line(b'+', "x".repeat(n))),
         bulk().prop_map(|bytes| Value::Bulk(b'$', bytes)),
         prop::sample::select(b"$*".to_vec()).prop_map(Value::Null),
     ]
