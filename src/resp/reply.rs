@@ -42,6 +42,16 @@ impl ReplyScanner {
     /// `input` begins at the first byte of the current reply not yet passed on.
     #[inline]
     pub fn scan(&mut self, input: &[u8]) -> Found {
+        if self.left == 1 && self.at == 0 && !self.in_line {
+            if let Some(len) = plain(input) {
+                return Found::Whole { len };
+            }
+        }
+        self.elements(input)
+    }
+
+    #[inline(never)]
+    fn elements(&mut self, input: &[u8]) -> Found {
         while self.left > 0 {
             let Some(&kind) = input.get(self.at) else {
                 return Found::Part { ready: self.at.min(input.len()) };
@@ -130,6 +140,18 @@ impl ReplyScanner {
             Header::Partial | Header::Invalid => Step::Garbage,
         }
     }
+}
+
+/// The length of a whole `+OK`, null or short bulk: nearly every reply there is. `None` says nothing.
+#[inline(always)]
+fn plain(input: &[u8]) -> Option<usize> {
+    let head = input.first_chunk::<5>()?;
+    if head == b"+OK\r\n" || head == b"$-1\r\n" {
+        return Some(5);
+    }
+    let (n, next) = number::short(input, 0, b'$')?;
+    let end = next + n + 2;
+    (end <= input.len()).then_some(end)
 }
 
 enum Step {

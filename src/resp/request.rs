@@ -152,6 +152,11 @@ impl RequestScanner {
     /// # Errors
     /// The protocol violation found in it.
     pub fn stream(&mut self, input: &[u8]) -> Result<(usize, bool), Violation> {
+        if self.left == 0 && self.at == 0 {
+            // Large without one whole line: never a request.
+            let multibulk = input.first() == Some(&b'*');
+            return Err(if multibulk { Violation::MultibulkTooBig } else { Violation::InlineTooBig });
+        }
         loop {
             if self.at >= input.len() && (self.left > 0 || self.at > input.len()) {
                 self.at -= input.len();
@@ -284,6 +289,15 @@ mod tests {
                 assert!(done, "step {step}");
                 assert_eq!(out, whole, "step {step}");
             }
+        }
+    }
+
+    #[test]
+    fn a_line_too_large_to_be_held_is_not_streamed() {
+        for (input, violation) in [("*111", Violation::MultibulkTooBig), ("SET k aaaa", Violation::InlineTooBig)] {
+            let mut scanner = RequestScanner::new(1024);
+            assert!(matches!(scanner.scan(input.as_bytes()), Scan::Incomplete { .. }));
+            assert_eq!(scanner.stream(input.as_bytes()), Err(violation));
         }
     }
 
