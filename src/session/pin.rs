@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 
 use super::errors;
-use super::pubsub::Frame;
+use super::pubsub::{self, Frame, Sort};
 use crate::command::{Class, Verdict};
 
 /// What to do with a request of a pinned session.
@@ -39,6 +39,16 @@ const DISCARD: &[u8] = b"*1\r\n$7\r\nDISCARD\r\n";
 /// Raises the connection's replication offset to the master's present one (offsets.md section 5).
 const FENCE: &[u8] = b"*3\r\n$7\r\nPUBLISH\r\n$13\r\nredweir:fence\r\n$0\r\n\r\n";
 
+/// What the server still owes, in the order of its answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Awaited {
+    Reply(Option<Expect>),
+    /// A subscription command: so many confirmations, or one error.
+    Confirms(u64),
+    /// UNSUBSCRIBE and its like without names: one confirmation for each that is subscribed when its turn comes, at least one.
+    Everything(Sort),
+}
+
 /// The state of a pinned session.
 #[derive(Debug, Default)]
 pub struct Pin {
@@ -46,12 +56,12 @@ pub struct Pin {
     /// A queued command was refused here: EXEC must not run.
     poisoned: bool,
     watching: bool,
-    /// Has subscribed and is not known to have left every channel.
-    pub listens: bool,
-    unconfirmed: u64,
-    sent: u64,
-    got: u64,
-    expects: VecDeque<(u64, Expect)>,
+    /// What the server has confirmed: channels, patterns, sharded channels.
+    subscribed: [i64; 3],
+    /// A transaction held a subscription command: what is subscribed now is not known, so the pin is never free again.
+    unsure: bool,
+    awaited: VecDeque<Awaited>,
+    used: bool,
     /// Did something a lent connection must not keep.
     pub tainted: bool,
     /// The database after EXEC is not known.
@@ -64,27 +74,47 @@ pub struct Pin {
 
 impl Pin {
     pub fn is_free(&self) -> bool {
-        !self.multi && !self.watching && !self.listens && self.is_quiet()
+        !self.multi && !self.watching && !self.listens() && self.is_quiet()
     }
 
     /// Everything sent is answered.
     pub fn is_quiet(&self) -> bool {
-        self.sent == self.got && self.unconfirmed == 0
+        self.awaited.is_empty()
     }
 
     /// Something was forwarded already.
     pub fn is_used(&self) -> bool {
-        self.got > 0 || self.sent > 0 || self.unconfirmed > 0
+        self.used
     }
 
-    /// A subscription command needs nothing before it to be answered.
-    pub fn is_subscribing(&self, verdict: &Verdict) -> bool {
-        self.multi || verdict.command.is_some_and(|c| is_subscription(c.name))
+    /// Messages may come: it has subscribed and is not known to have left everything.
+    pub fn listens(&self) -> bool {
+        self.unsure || self.is_subscribed() || self.confirms()
+    }
+
+    fn is_subscribed(&self) -> bool {
+        self.subscribed.iter().any(|n| *n > 0)
+    }
+
+    /// A subscription command is not answered yet: whether the session is a subscriber is not known.
+    fn confirms(&self) -> bool {
+        self.awaited.iter().any(|a| !matches!(a, Awaited::Reply(_)))
+    }
+
+    /// Must everything before this request be answered first? What redweir answers itself must not overtake, and what may
+    /// change the state must not go out while it is not known whether a subscription came to be.
+    pub fn must_wait(&self, verdict: &Verdict) -> bool {
+        let name = verdict.command.map_or("", |c| c.name);
+        if self.is_quiet() || (is_subscription(name) && !self.multi) {
+            return false;
+        }
+        let local = matches!(verdict.class, Class::Forbidden | Class::Session | Class::Local);
+        self.confirms() || is_refused(verdict, name) || (local && !self.multi)
     }
 
     /// In RESP2 a subscriber may only do what the server itself lets it.
     fn is_restricted(&self, resp: u8) -> bool {
-        self.listens && resp < 3
+        self.is_subscribed() && !self.unsure && resp < 3
     }
 
     /// Judges the next request; what it returns must then be carried out.
@@ -93,8 +123,9 @@ impl Pin {
         match name {
             "reset" => self.leave(Expect::Reset),
             "quit" => self.leave(Expect::Quit),
-            _ if self.is_restricted(resp) && !is_subscription(name) => self.send(None),
             _ if self.multi => self.queue(verdict, name),
+            _ if is_refused(verdict, name) => Admit::Answer(errors::forbidden(name)),
+            _ if self.is_restricted(resp) && !is_subscription(name) => self.send(None),
             "multi" => {
                 (self.multi, self.poisoned) = (true, false);
                 self.send(None)
@@ -109,20 +140,14 @@ impl Pin {
             }
             "select" => self.send(argument.and_then(super::commands::number).map(Expect::Select)),
             "auth" | "hello" => Admit::Answer(errors::unsupported(name)),
-            "monitor" | "script|debug" | "client|reply" => Admit::Answer(errors::forbidden(name)),
             "wait" | "waitaof" if wrote => {
                 self.blocks = true;
                 self.send(Some(Expect::Swallow));
                 self.send(None);
                 Admit::Behind(FENCE)
             }
-            _ if is_subscription(name) => {
-                self.listens = true;
-                self.unconfirmed += args.saturating_sub(1).max(1) as u64;
-                Admit::Forward
-            }
+            _ if is_subscription(name) => self.subscribe(name, args),
             _ if name.starts_with("client|") => Admit::Identity(verdict.command.map_or("", |c| c.name)),
-            _ if verdict.class == Class::Forbidden => Admit::Answer(errors::forbidden(name)),
             _ => {
                 self.blocks |= verdict.class == Class::Blocking;
                 self.tainted |= verdict.class == Class::Unknown || name == "client";
@@ -143,11 +168,10 @@ impl Pin {
                 self.end_multi();
                 self.send(None)
             }
-            "monitor" | "script|debug" | "client|reply" => self.poison(name),
-            _ if verdict.class == Class::Forbidden => self.poison(name),
+            _ if is_refused(verdict, name) => self.poison(name),
             _ => {
                 self.db_unknown |= name == "select";
-                self.listens |= is_subscription(name);
+                self.unsure |= is_subscription(name);
                 self.tainted |= matches!(name, "auth" | "hello") || name.starts_with("client|");
                 self.send(None)
             }
@@ -168,44 +192,73 @@ impl Pin {
         (self.multi, self.watching) = (false, false);
     }
 
+    fn subscribe(&mut self, name: &str, args: usize) -> Admit {
+        // A connection that was a subscriber's is not lent to anybody else.
+        self.tainted = true;
+        self.used = true;
+        let names = args.saturating_sub(1) as u64;
+        self.awaited.push_back(match pubsub::sort(name.as_bytes()) {
+            Some(sort) if names == 0 && name.contains("unsubscribe") => Awaited::Everything(sort),
+            _ => Awaited::Confirms(names.max(1)),
+        });
+        Admit::Forward
+    }
+
     fn send(&mut self, expect: Option<Expect>) -> Admit {
-        self.sent += 1;
-        if let Some(expect) = expect {
-            self.expects.push_back((self.sent, expect));
-        }
+        self.used = true;
+        self.awaited.push_back(Awaited::Reply(expect));
         Admit::Forward
     }
 
     /// What the frame at hand was waited for as.
     pub fn expected(&self, frame: Frame) -> Option<Expect> {
-        match (frame, self.expects.front()) {
-            (Frame::Reply, Some((at, expect))) if *at == self.got + 1 => Some(*expect),
+        match (frame, self.awaited.front()) {
+            (Frame::Reply, Some(Awaited::Reply(expect))) => *expect,
             _ => None,
         }
     }
 
-    /// A frame was passed on (or swallowed) whole.
-    pub fn received(&mut self, frame: Frame) {
+    /// A frame was passed on (or swallowed) whole. True: with it a request is answered.
+    pub fn received(&mut self, frame: Frame) -> bool {
         match frame {
-            Frame::Push => {}
-            Frame::Reply => {
-                self.got += 1;
-                if self.expects.front().is_some_and(|(at, _)| *at <= self.got) {
-                    self.expects.pop_front();
+            Frame::Push => false,
+            // To a subscription command: the error it ended with.
+            Frame::Reply => self.awaited.pop_front().is_some(),
+            Frame::Confirmed { sort, left } => {
+                let before = self.subscribed[sort as usize].max(1) as u64;
+                self.confirmed(sort, left);
+                let open = match self.awaited.front() {
+                    Some(Awaited::Confirms(n)) => n.saturating_sub(1),
+                    Some(Awaited::Everything(_)) => before - 1,
+                    _ => return false,
+                };
+                self.awaited.pop_front();
+                if open > 0 {
+                    self.awaited.push_front(Awaited::Confirms(open));
                 }
+                open == 0
             }
-            Frame::Confirmed { left } => {
-                self.unconfirmed = self.unconfirmed.saturating_sub(1);
-                if left == 0 && self.unconfirmed == 0 {
-                    self.listens = false;
-                }
-            }
+        }
+    }
+
+    /// pubsub.c counts channels and patterns together, sharded channels by themselves.
+    fn confirmed(&mut self, sort: Sort, left: i64) {
+        let [channels, patterns, shards] = &mut self.subscribed;
+        match sort {
+            Sort::Channel => *channels = left - *patterns,
+            Sort::Pattern => *patterns = left - *channels,
+            Sort::Shard => *shards = left,
         }
     }
 }
 
+/// Never passed on, whatever the state.
+fn is_refused(verdict: &Verdict, name: &str) -> bool {
+    verdict.class == Class::Forbidden || matches!(name, "monitor" | "script|debug" | "client|reply")
+}
+
 fn is_subscription(name: &str) -> bool {
-    matches!(name, "subscribe" | "psubscribe" | "ssubscribe" | "unsubscribe" | "punsubscribe" | "sunsubscribe")
+    pubsub::sort(name.as_bytes()).is_some()
 }
 
 #[cfg(test)]
@@ -249,16 +302,56 @@ mod tests {
     }
 
     #[test]
+    fn a_failed_subscription_frees() {
+        let mut pin = Pin::default();
+        admit(&mut pin, "SUBSCRIBE");
+        assert!(pin.listens() && pin.must_wait(&command::classify(Args::new(b"*1\r\n$4\r\nPING\r\n"))));
+        assert!(pin.received(Frame::Reply));
+        assert!(pin.is_free());
+    }
+
+    #[test]
+    fn sharded_channels_are_counted_by_themselves() {
+        let mut pin = Pin::default();
+        for (line, sort, left) in
+            [("SUBSCRIBE a", Sort::Channel, 1), ("SSUBSCRIBE s", Sort::Shard, 1), ("UNSUBSCRIBE a", Sort::Channel, 0)]
+        {
+            admit(&mut pin, line);
+            pin.received(Frame::Confirmed { sort, left });
+            assert!(!pin.is_free(), "{line}");
+        }
+        admit(&mut pin, "SUNSUBSCRIBE");
+        assert!(pin.received(Frame::Confirmed { sort: Sort::Shard, left: 0 }));
+        assert!(pin.is_free());
+    }
+
+    #[test]
+    fn a_subscription_behind_the_last_unsubscribe_keeps_the_pin() {
+        let mut pin = Pin::default();
+        admit(&mut pin, "SUBSCRIBE a b");
+        for left in [1, 2] {
+            pin.received(Frame::Confirmed { sort: Sort::Channel, left });
+        }
+        admit(&mut pin, "UNSUBSCRIBE");
+        admit(&mut pin, "SUBSCRIBE x");
+        for (left, answered) in [(1, false), (0, true), (1, true)] {
+            assert_eq!(pin.received(Frame::Confirmed { sort: Sort::Channel, left }), answered);
+            assert!(!pin.is_free());
+        }
+        assert!(pin.is_quiet());
+    }
+
+    #[test]
     fn the_last_unsubscribe_frees() {
         let mut pin = Pin::default();
         admit(&mut pin, "SUBSCRIBE a b");
         for left in [1, 2] {
-            pin.received(Frame::Confirmed { left });
+            pin.received(Frame::Confirmed { sort: Sort::Channel, left });
         }
         assert!(pin.is_quiet() && !pin.is_free());
         admit(&mut pin, "UNSUBSCRIBE");
-        pin.received(Frame::Confirmed { left: 1 });
-        pin.received(Frame::Confirmed { left: 0 });
+        pin.received(Frame::Confirmed { sort: Sort::Channel, left: 1 });
+        pin.received(Frame::Confirmed { sort: Sort::Channel, left: 0 });
         assert!(pin.is_free());
     }
 }
