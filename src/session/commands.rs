@@ -216,6 +216,15 @@ impl Session {
         }
     }
 
+    /// The database a connection is in after a transaction that may have changed it.
+    pub(super) async fn current_db(&self, lease: &mut Lease, want: Want) -> Option<u32> {
+        let mut request = Vec::new();
+        encode::request(&mut request, [&b"CLIENT"[..], b"INFO"].into_iter());
+        let reply = self.exchange(lease, want, &request).await.ok()?;
+        let text = String::from_utf8_lossy(&reply).into_owned();
+        text.split_whitespace().find_map(|field| field.strip_prefix("db="))?.parse().ok()
+    }
+
     /// A connection of its own that is in database `db`.
     ///
     /// # Errors

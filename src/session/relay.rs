@@ -14,11 +14,11 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::pin::{Admit, Expect, Pin};
 use super::pubsub::{self, Frame};
-use super::state::State;
+use super::state::{Silence, State};
 use super::{Session, errors, kind};
 use crate::command;
 use crate::metrics::{Count, Kind as Label, Reason};
-use crate::resp::{Args, Found, ReplyScanner, Scan, encode, inline};
+use crate::resp::{Args, Found, ReplyScanner, Scan, inline};
 use crate::route::Want;
 use crate::topology::Hint;
 use crate::upstream::{Buffer, LaneId, Lease};
@@ -113,15 +113,6 @@ impl Session {
             relay.lease.set_db(self.state.borrow().db);
             self.front.pool.give_back(lane, relay.lease);
         }
-    }
-
-    /// The database a connection is in after a transaction that may have changed it.
-    async fn current_db(&self, lease: &mut Lease, want: Want) -> Option<u32> {
-        let mut request = Vec::new();
-        encode::request(&mut request, [&b"CLIENT"[..], b"INFO"].into_iter());
-        let reply = self.exchange(lease, want, &request).await.ok()?;
-        let text = String::from_utf8_lossy(&reply).into_owned();
-        text.split_whitespace().find_map(|field| field.strip_prefix("db="))?.parse().ok()
     }
 
     /// There is no connection for the request at the front of the input. One that is whole is answered and the session
@@ -262,11 +253,8 @@ impl Relay {
                 continue;
             }
             match s.scanner.scan(input) {
+                Scan::Request { .. } | Scan::Inline { .. } if self.is_done() => break,
                 Scan::Request { len } => {
-                    if self.is_done() {
-                        s.scanner.reset();
-                        break;
-                    }
                     let request = input[..len].to_vec();
                     match self.admit(session, s, &request) {
                         true => taken += len,
@@ -288,7 +276,6 @@ impl Relay {
                 }
                 Scan::Incomplete { .. } => break,
                 Scan::Nothing { len } => taken += len,
-                Scan::Inline { .. } if self.is_done() => break,
                 Scan::Inline { len } => {
                     let line = input[..len - 1].strip_suffix(b"\r").unwrap_or(&input[..len - 1]);
                     match inline::to_array(line) {
@@ -421,7 +408,13 @@ impl Relay {
             Some(Expect::Select(db)) if bytes == errors::OK => s.db = db,
             _ => {}
         }
+        // Subscribers hear even what is said in silence (networking.c prepareClientToWrite: CLIENT_PUSHING).
+        let silence = s.silence;
+        if frame != Frame::Reply {
+            s.silence = Silence::Not;
+        }
         session.push(s, bytes);
+        s.silence = silence;
         if answered {
             // SKIP is for one reply, and the session may stay pinned for many.
             s.silence.end_next();
