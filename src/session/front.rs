@@ -208,6 +208,17 @@ impl Front {
         }
     }
 
+    /// Whether a connection of one's own may stay: its node lives, in the same life, and no other is the master instead.
+    pub fn still_serves(&self, target: &Target, want: Want) -> bool {
+        let mut cache = self.snapshot.borrow_mut();
+        let topology = cache.load();
+        let moved = match topology.shards.first().map(|shard| &shard.writes) {
+            Some(Writes::Open(master)) => want == Want::Master && *master != target.node,
+            _ => false,
+        };
+        !moved && judge(topology, target) == Verdict::Keep
+    }
+
     /// Every replica that could be reached, in rotation or not.
     pub fn replicas(&self) -> Vec<Target> {
         let topology = self.topology();

@@ -15,11 +15,11 @@ use tokio::io::{AsyncRead, ReadBuf};
 use super::outbox::Outbox;
 use super::pin::{Admit, Expect, Pin};
 use super::pubsub::{self, Frame};
-use super::state::State;
+use super::state::{Silence, State};
 use super::{Session, errors, kind};
 use crate::command;
 use crate::metrics::{Count, Kind as Label, Reason};
-use crate::resp::{Args, Found, ReplyScanner, Scan, encode, inline};
+use crate::resp::{Args, Found, ReplyScanner, Scan, inline};
 use crate::route::Want;
 use crate::topology::Hint;
 use crate::upstream::{Buffer, LaneId, Lease};
@@ -38,6 +38,8 @@ enum End {
 
 struct Relay {
     lease: Lease,
+    /// What the connection was lent for.
+    want: Want,
     pin: Pin,
     /// Bytes for the node.
     out: Outbox,
@@ -75,18 +77,14 @@ impl Session {
             let s = self.state.borrow();
             (s.lane, s.db)
         };
-        let lease = match self.lease(lane, want).await {
-            Ok(mut lease) => lease.select(db).await.map(|()| lease).map_err(|e| errors::no_connection(&e)),
-            Err(text) => Err(text),
-        };
-        let lease = match lease {
+        let lease = match self.lease_in(lane, want, db).await {
             Ok(lease) => lease,
             Err(text) => return self.refuse_front(&text),
         };
         let cells = &self.front.cells;
         cells.count(what, 1);
         cells.pinned.add(1);
-        let mut relay = Relay::new(lease);
+        let mut relay = Relay::new(lease, want);
         let end = std::future::poll_fn(|cx| relay.poll(self, &mut self.state.borrow_mut(), cx)).await;
         cells.pinned.sub(1);
         {
@@ -107,7 +105,7 @@ impl Session {
 
     async fn free(&self, mut relay: Relay, lane: LaneId) {
         if relay.pin.db_unknown {
-            if let Some(db) = current_db(&mut relay.lease).await {
+            if let Some(db) = self.current_db(&mut relay.lease, relay.want).await {
                 self.state.borrow_mut().db = db;
             }
         }
@@ -118,13 +116,14 @@ impl Session {
     }
 
     /// There is no connection for the request at the front of the input. One that is whole is answered and the session
-    /// goes on; of a larger one the rest cannot be told from the next request, so the session ends.
+    /// goes on; of a larger one the rest cannot be told from the next request, so the session ends. So it does when a
+    /// transaction cannot begin: what it was to hold would be executed one by one.
     fn refuse_front(&self, text: &[u8]) -> bool {
         self.reply(text);
         let s = &mut *self.state.borrow_mut();
         s.scanner.reset();
         match s.scanner.scan(&s.input) {
-            Scan::Request { len } => drop(s.input.drain(..len)),
+            Scan::Request { len } if !begins_transaction(&s.input) => drop(s.input.drain(..len)),
             _ => {
                 s.input.clear();
                 s.closing = true;
@@ -136,9 +135,10 @@ impl Session {
 }
 
 impl Relay {
-    fn new(lease: Lease) -> Self {
+    fn new(lease: Lease, want: Want) -> Self {
         Self {
             lease,
+            want,
             pin: Pin::default(),
             out: Outbox::default(),
             buffer: Buffer::new(16 * 1024),
@@ -155,6 +155,10 @@ impl Relay {
         s.waker = Some(cx.waker().clone());
         loop {
             if s.dead || session.poll_out(s, cx).is_err() {
+                return Poll::Ready(End::Close);
+            }
+            session.front.wait_for_change(cx.waker(), &mut s.round);
+            if !session.front.still_serves(&self.lease.target, self.want) {
                 return Poll::Ready(End::Close);
             }
             if let Some(end) = self.take_requests(session, s) {
@@ -182,11 +186,13 @@ impl Relay {
                     Poll::Pending => {}
                 }
             }
-            if self.eof && (self.pin.blocks || self.streaming || self.pin.listens) {
+            if self.eof && (self.pin.blocks || self.streaming || self.pin.listens()) {
                 return Poll::Ready(End::Close);
             }
             if !moved {
-                return Poll::Pending;
+                // A transaction or a WATCH that its client left open: everything sent is answered, nothing more will come.
+                let left = self.eof && self.pin.is_quiet() && self.out.is_empty() && s.out_len() == 0;
+                return if left { Poll::Ready(End::Close) } else { Poll::Pending };
             }
         }
     }
@@ -224,16 +230,16 @@ impl Relay {
                             break;
                         }
                     }
-                    Err(violation) => return self.violated(session, s, violation),
+                    Err(violation) => {
+                        end = self.violated(session, s, violation);
+                        break;
+                    }
                 }
                 continue;
             }
             match s.scanner.scan(input) {
+                Scan::Request { .. } | Scan::Inline { .. } if self.is_done() => break,
                 Scan::Request { len } => {
-                    if self.pin.is_free() && self.pin.is_used() {
-                        s.scanner.reset();
-                        break;
-                    }
                     let request = input[..len].to_vec();
                     match self.admit(session, s, &request) {
                         true => taken += len,
@@ -242,10 +248,15 @@ impl Relay {
                 }
                 Scan::Incomplete { needs } if needs.max(input.len()) > session.front.limits.large_bytes => {
                     let verdict = command::classify(Args::new(input));
+                    if self.is_done() || self.pin.must_wait(&verdict) {
+                        s.scanner.reset();
+                        break;
+                    }
                     match self.pin.admit(&verdict, None, 2, s.resp, s.wrote) {
                         Admit::Forward => self.streaming = true,
                         _ => end = Some(End::Close),
                     }
+                    self.since.push_back(Instant::now());
                     s.wrote = true;
                 }
                 Scan::Incomplete { .. } => break,
@@ -256,18 +267,30 @@ impl Relay {
                         Ok(request) if request.is_empty() => taken += len,
                         Ok(request) if self.admit(session, s, &request) => taken += len,
                         Ok(_) => break,
-                        Err(violation) => return self.violated(session, s, violation),
+                        Err(violation) => {
+                            end = self.violated(session, s, violation);
+                            break;
+                        }
                     }
                 }
-                Scan::Invalid(violation) => return self.violated(session, s, violation),
+                Scan::Invalid(violation) => {
+                    end = self.violated(session, s, violation);
+                    break;
+                }
             }
         }
         s.input.drain(..taken);
         end
     }
 
+    /// What the connection was lent for is over: the next request finds its own way.
+    fn is_done(&self) -> bool {
+        self.pin.is_free() && self.pin.is_used()
+    }
+
+    /// What came before is answered first, unless it can never be: the rest of a request that is streaming.
     fn violated(&mut self, session: &Session, s: &mut State, violation: crate::resp::Violation) -> Option<End> {
-        if !self.pin.is_quiet() {
+        if !self.pin.is_quiet() && !self.streaming {
             s.scanner.reset();
             return None;
         }
@@ -281,7 +304,7 @@ impl Relay {
         let verdict = command::classify(args);
         let local =
             matches!(verdict.class, command::Class::Forbidden | command::Class::Session | command::Class::Local);
-        if local && !self.pin.is_quiet() && !self.pin.is_subscribing(&verdict) {
+        if self.pin.must_wait(&verdict) {
             s.scanner.reset();
             return false;
         }
@@ -300,10 +323,12 @@ impl Relay {
             Admit::Answer(text) => {
                 session.front.cells.count(Count::RefusedForbidden, 1);
                 session.push(s, &text);
+                s.silence.end_next();
             }
             Admit::Identity(name) => {
                 let reply = session.client_reply(s, name, request);
                 session.push(s, &reply);
+                s.silence.end_next();
             }
         }
         s.wrote |= !local;
@@ -330,7 +355,7 @@ impl Relay {
             }
             match self.scanner.scan(input) {
                 Found::Whole { len } => {
-                    let frame = self.piece.take().unwrap_or_else(|| pubsub::frame(&input[..len], self.pin.listens));
+                    let frame = self.piece.take().unwrap_or_else(|| pubsub::frame(&input[..len], self.pin.listens()));
                     let bytes = input[..len].to_vec();
                     self.buffer.consume(len);
                     if let Some(end) = self.pass(session, s, frame, &bytes) {
@@ -339,7 +364,7 @@ impl Relay {
                 }
                 Found::Part { ready } if ready > 0 && (self.buffer.is_full() || self.piece.is_some()) => {
                     if self.piece.is_none() {
-                        self.piece = Some(pubsub::frame(&input[..ready], self.pin.listens));
+                        self.piece = Some(pubsub::frame(&input[..ready], self.pin.listens()));
                     }
                     session.push(s, &input[..ready]);
                     self.buffer.consume(ready);
@@ -354,20 +379,31 @@ impl Relay {
     /// One whole frame (or the last piece of one) for the client.
     fn pass(&mut self, session: &Session, s: &mut State, frame: Frame, bytes: &[u8]) -> Option<End> {
         let expected = self.pin.expected(frame);
-        if frame == Frame::Reply {
+        let answered = self.pin.received(frame);
+        if answered {
             self.observe(session);
         }
-        self.pin.received(frame);
         match expected {
             Some(Expect::Swallow) => return None,
             Some(Expect::Abort) => {
                 session.push(s, errors::EXECABORT);
+                s.silence.end_next();
                 return None;
             }
             Some(Expect::Select(db)) if bytes == errors::OK => s.db = db,
             _ => {}
         }
+        // Subscribers hear even what is said in silence (networking.c prepareClientToWrite: CLIENT_PUSHING).
+        let silence = s.silence;
+        if frame != Frame::Reply {
+            s.silence = Silence::Not;
+        }
         session.push(s, bytes);
+        s.silence = silence;
+        if answered {
+            // SKIP is for one reply, and the session may stay pinned for many.
+            s.silence.end_next();
+        }
         match expected {
             Some(Expect::Reset) => Some(End::Reset),
             Some(Expect::Quit) => {
@@ -389,11 +425,7 @@ impl Relay {
     }
 }
 
-/// The database a connection is in after a transaction that may have changed it.
-async fn current_db(lease: &mut Lease) -> Option<u32> {
-    let mut request = Vec::new();
-    encode::request(&mut request, [&b"CLIENT"[..], b"INFO"].into_iter());
-    let reply = lease.exchange(&request).await.ok()?;
-    let text = String::from_utf8_lossy(&reply).into_owned();
-    text.split_whitespace().find_map(|field| field.strip_prefix("db="))?.parse().ok()
+fn begins_transaction(request: &[u8]) -> bool {
+    let name = command::classify(Args::new(request)).command.map_or("", |c| c.name);
+    matches!(name, "multi" | "watch")
 }

@@ -16,6 +16,9 @@ use crate::metrics::{Cells, Clock, Count, MAX_NODES};
 
 /// After a failed dial the node is left alone this long, so that a refused port is not hammered.
 const BACKOFF: Duration = Duration::from_millis(20);
+/// Lanes at most. Each costs some KiB for good, and a node whose default user needs no password accepts any: without a
+/// bound one client could make as many as it likes, and the numbers would come round to another user's.
+const MAX_LANES: usize = 1024;
 /// Idle leased connections kept per lane and node.
 const IDLE_LEASES: usize = 16;
 
@@ -105,6 +108,15 @@ impl Pool {
             lanes.len() - 1
         });
         LaneId(index as u16)
+    }
+
+    /// Likewise for a login that was not asked for at the start; `None` when there are too many different ones.
+    pub fn new_lane(&self, lane: Lane) -> Option<LaneId> {
+        let fits = {
+            let lanes = self.lanes.borrow();
+            lanes.len() < MAX_LANES || lanes.iter().any(|slots| slots.lane == lane)
+        };
+        fits.then(|| self.lane(lane))
     }
 
     pub fn describe(&self, lane: LaneId) -> Option<Lane> {
@@ -245,7 +257,7 @@ impl Pool {
             }
             slots.lane.clone()
         };
-        if self.leased.get() >= self.settings.pinned {
+        if self.leased.get() >= self.settings.pinned && !self.drop_idle() {
             return Err(Refused::Io(std::io::ErrorKind::WouldBlock.into()));
         }
         let stream = dial::dial(target, &how, self.settings.connect_timeout).await.inspect_err(|refused| {
@@ -256,6 +268,12 @@ impl Pool {
         })?;
         self.tally.cells.count(Count::UpstreamConnects, 1);
         Ok(Lease::new(stream, target.clone(), Rc::clone(&self.leased)))
+    }
+
+    /// Makes room for a connection by closing an idle one that waits for another lane or node.
+    fn drop_idle(&self) -> bool {
+        let mut lanes = self.lanes.borrow_mut();
+        lanes.iter_mut().flat_map(|slots| &mut slots.idle).any(|idle| idle.pop().is_some())
     }
 
     /// Takes back a leased connection in the state `lane` describes, with nothing outstanding and no session state left.
