@@ -191,7 +191,7 @@ impl Relay {
             }
             if !moved {
                 // A transaction or a WATCH that its client left open: everything sent is answered, nothing more will come.
-                let left = self.eof && self.pin.is_quiet() && self.out.is_empty() && s.out_len() == 0;
+                let left = self.eof && self.pin.is_quiet() && self.out.is_empty() && s.out.is_empty();
                 return if left { Poll::Ready(End::Close) } else { Poll::Pending };
             }
         }
