@@ -43,7 +43,7 @@ impl Session {
         if !self.drained().await {
             return false;
         }
-        if !self.state.borrow().replay.is_empty() {
+        if self.state.borrow().must_send_again() {
             // What must be sent again comes before the turn at hand.
             self.put_back(request);
             return true;
@@ -77,7 +77,8 @@ impl Session {
     /// CLIENT REPLY: only redweir leaves replies out, nodes always answer.
     fn set_reply_mode(&self, request: &[u8]) -> bool {
         let mode = Args::new(request).nth(2).unwrap_or_default().to_ascii_lowercase();
-        let silence = match (&*mode, self.state.borrow().silence) {
+        let before = self.state.borrow().silence;
+        let silence = match (&*mode, before) {
             _ if Args::new(request).remaining() != 3 => return self.local(&errors::arity("client|reply")),
             (b"on", _) => Silence::Not,
             (b"off", _) => Silence::All,
@@ -154,6 +155,7 @@ impl Session {
         let lane = self.front.pool.lane(self.front.first_lane(2));
         let s = &mut *self.state.borrow_mut();
         (s.lane, s.resp, s.db) = (lane, 2, 0);
+        (s.silence, s.wrote) = (Silence::Not, false);
         s.name.clear();
     }
 
@@ -163,7 +165,7 @@ impl Session {
             let s = self.state.borrow();
             (s.lane, Args::new(request).nth(1).and_then(number))
         };
-        let reply = match self.ask(Want::Read, request).await {
+        let reply = match self.ask(self.authority(), request).await {
             Ok((reply, mut lease)) => {
                 if let (b"+OK\r\n", Some(db)) = (&*reply, db) {
                     lease.set_db(db);

@@ -5,7 +5,7 @@
 use super::Session;
 use super::kind::{self, Kind};
 use super::settle::{self, Settled};
-use super::state::{Park, Silence, State};
+use super::state::{Park, Side, Silence, State};
 use crate::command;
 use crate::metrics::Count;
 use crate::resp::{Args, request};
@@ -27,6 +27,10 @@ impl Receiver for Session {
         let s = &mut *self.state.borrow_mut();
         if done {
             self.answered(s, 1, times);
+        }
+        // On a spoiled connection a large reply is one that was executed behind what was refused: that stays refused.
+        for before in std::mem::take(&mut s.settled) {
+            self.push(s, &before.reply);
         }
         self.push(s, bytes);
         s.backlogged = !done;
@@ -56,6 +60,17 @@ impl Receiver for Session {
         s.wake();
     }
 
+    fn returned(&self, requests: &[u8], node: u16) {
+        let s = &mut *self.state.borrow_mut();
+        for request in request::each(requests) {
+            s.in_flight = s.in_flight.saturating_sub(1);
+            self.count_retry(request);
+            s.returned.extend_from_slice(request);
+        }
+        s.avoid = Some(node);
+        s.wake();
+    }
+
     fn lost(&self, written: &[u8], unwritten: &[u8], torn: bool, node: u16) {
         let s = &mut *self.state.borrow_mut();
         self.conclude(s);
@@ -77,6 +92,7 @@ impl Receiver for Session {
             s.replay.extend_from_slice(request);
         }
         s.avoid = Some(node);
+        s.behind_write |= s.side == Side::Master;
         s.tries += 1;
         s.wake();
     }
@@ -93,7 +109,7 @@ impl Session {
         let before = s.in_flight;
         s.in_flight = before.saturating_sub(n);
         let throttled = before >= self.front.limits.pipeline as u32;
-        if throttled || (s.in_flight == 0 && (s.park == Park::Drain || s.closing || s.rescan)) {
+        if throttled || (s.in_flight == 0 && (s.park == Park::Drain || s.closing || s.rescan || s.must_send_again())) {
             s.wake();
         }
     }

@@ -20,8 +20,6 @@ use super::{Session, Turn, errors};
 use crate::metrics::{Count, Tick};
 use crate::resp::{Scan, inline};
 
-/// Reply bytes waiting for a slow client above which redweir stops reading from it.
-const OUT_FULL: usize = 1 << 20;
 /// A connection attempt to the master failed: look again this much later, even if nothing changes.
 const RETRY: Duration = Duration::from_millis(20);
 
@@ -49,17 +47,20 @@ impl Session {
             if s.dead || self.poll_out(s, cx).is_err() {
                 return Poll::Ready(Turn::Close);
             }
-            if s.out.len() > OUT_FULL || s.in_flight >= self.front.limits.pipeline as u32 {
+            if s.out.len() > self.front.limits.client_output_bytes / 2
+                || s.in_flight >= self.front.limits.pipeline as u32
+            {
                 return Poll::Pending;
             }
-            if s.in_flight == 0 && !s.replay.is_empty() {
+            if s.in_flight == 0 && s.must_send_again() {
                 if s.tries > TRIES && s.park == Park::Not {
-                    self.park(s, Park::Hold, s.replay.len());
+                    self.park(s, Park::Hold, s.replay.len() + s.returned.len());
                 }
-                let replay = std::mem::take(&mut s.replay);
-                s.input.splice(0..0, replay);
-                s.scanner.reset();
-                s.rescan = true;
+                if s.park == Park::Drain {
+                    // Not drained after all: a request whose reply is to be left out is among them.
+                    s.park = Park::Not;
+                }
+                s.take_again();
             }
             if s.park != Park::Not && !self.poll_unpark(s, cx) {
                 return Poll::Pending;
@@ -77,7 +78,7 @@ impl Session {
                 }
             }
             if s.closing {
-                let done = s.in_flight == 0 && s.out.is_empty() && s.replay.is_empty();
+                let done = s.in_flight == 0 && s.out.is_empty() && !s.must_send_again();
                 return if done { Poll::Ready(Turn::Close) } else { Poll::Pending };
             }
             match ready!(self.poll_input(s, cx)) {
@@ -100,6 +101,10 @@ impl Session {
         if let Some(turn) = self.arrived(s, read.map(|()| bytes.len())) {
             return Poll::Ready(turn);
         }
+        if s.in_flight == 0 && !s.more {
+            s.behind_write = false;
+        }
+        s.more = bytes.len() == SCRATCH;
         let (consumed, stop) = self.walk(s, bytes, self.front.clock.now());
         s.input.extend_from_slice(&bytes[consumed..]);
         Poll::Ready(self.after_walk(s, stop))
@@ -143,8 +148,10 @@ impl Session {
                 if s.input.is_empty() && s.input.capacity() > 0 {
                     s.input = Vec::new();
                 }
-                if s.in_flight == 0 || s.tries == 0 {
-                    s.refusing = false;
+                if s.refusing && s.in_flight == 0 && !s.must_send_again() {
+                    // Everything that was held is refused; what comes now has its own time.
+                    self.unhold(s, false);
+                    (s.refusing, s.stuck_since, s.tries) = (false, None, 0);
                 }
                 None
             }
@@ -279,16 +286,18 @@ impl Session {
     fn poll_unpark(&self, s: &mut State, cx: &mut Context<'_>) -> bool {
         match s.park {
             Park::Not => {}
-            Park::Drain if s.in_flight > 0 || !s.replay.is_empty() => return false,
+            Park::Drain if s.in_flight > 0 => return false,
             Park::Drain => s.silence.end_next(),
             Park::Hold => {
                 let since = s.stuck_since.unwrap_or_else(Instant::now);
                 if since.elapsed() >= self.front.listener.hold {
                     s.refusing = true;
                 } else if s.timer.is_none() && !s.refusing {
-                    self.front.wait_for_change(cx.waker(), &mut s.round);
+                    self.front.wait_for_change(self.id, cx.waker(), &mut s.round);
                     let left = self.front.listener.hold.saturating_sub(since.elapsed());
-                    let mut timer = Box::pin(tokio::time::sleep(left.min(RETRY)));
+                    // While writes are held only news can help; a node that could not be dialled is tried again.
+                    let pause = if self.front.is_held() { left } else { left.min(RETRY) };
+                    let mut timer = Box::pin(tokio::time::sleep(pause));
                     let early = timer.as_mut().poll(cx).is_ready();
                     s.timer = Some(timer);
                     return early;
@@ -320,6 +329,7 @@ impl Session {
         let text =
             if s.reserved > 0 { errors::hold_expired(self.front.listener.hold) } else { errors::HOLD_FULL.to_vec() };
         self.push(s, &text);
+        s.silence.end_next();
     }
 
     /// Writes what is queued. `Err`: the client is gone.

@@ -83,7 +83,7 @@ impl Session {
     }
 
     /// The master knows best who may log in; any node will do while there is none.
-    fn authority(&self) -> Want {
+    pub(super) fn authority(&self) -> Want {
         if self.front.target(Want::Master).is_some() { Want::Master } else { Want::Read }
     }
 }

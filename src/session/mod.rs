@@ -93,7 +93,7 @@ impl Session {
         if let Some(conn) = s.conn.take().filter(|_| s.backlogged) {
             conn.resume();
         }
-        self.front.leave(self.id);
+        self.front.leave(self.id, s.round);
         self.front.cells.count(Count::ConnectionsClosed, 1);
     }
 

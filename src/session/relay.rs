@@ -92,27 +92,29 @@ impl Session {
             s.scanner.reset();
             s.rescan = true;
             s.closing |= relay.eof;
+            s.behind_write |= want == Want::Master;
         }
         match end {
             End::Close => false,
             End::Reset => self.reset_after_pin(),
-            End::Free => {
-                self.free(relay, lane).await;
-                true
-            }
+            End::Free => self.free(relay, lane).await,
         }
     }
 
-    async fn free(&self, mut relay: Relay, lane: LaneId) {
+    /// False: the session must end.
+    async fn free(&self, mut relay: Relay, lane: LaneId) -> bool {
         if relay.pin.db_unknown {
-            if let Some(db) = self.current_db(&mut relay.lease, relay.want).await {
-                self.state.borrow_mut().db = db;
+            match self.current_db(&mut relay.lease, relay.want).await {
+                Some(db) => self.state.borrow_mut().db = db,
+                // Not even the session's own database can be told any more.
+                None => return false,
             }
         }
         if !relay.pin.tainted && !relay.lost {
             relay.lease.set_db(self.state.borrow().db);
             self.front.pool.give_back(lane, relay.lease);
         }
+        true
     }
 
     /// There is no connection for the request at the front of the input. One that is whole is answered and the session
@@ -157,7 +159,7 @@ impl Relay {
             if s.dead || session.poll_out(s, cx).is_err() {
                 return Poll::Ready(End::Close);
             }
-            session.front.wait_for_change(cx.waker(), &mut s.round);
+            session.front.wait_for_change(session.id, cx.waker(), &mut s.round);
             if !session.front.still_serves(&self.lease.target, self.want) {
                 return Poll::Ready(End::Close);
             }
@@ -186,13 +188,17 @@ impl Relay {
                     Poll::Pending => {}
                 }
             }
+            // A server that stops waits for nobody who has all replies, transaction or subscription or not.
+            let idle = self.pin.is_quiet() && self.out.is_empty() && s.out.is_empty();
+            if s.closing && idle && s.input.is_empty() {
+                return Poll::Ready(End::Close);
+            }
             if self.eof && (self.pin.blocks || self.streaming || self.pin.listens()) {
                 return Poll::Ready(End::Close);
             }
             if !moved {
                 // A transaction or a WATCH that its client left open: everything sent is answered, nothing more will come.
-                let left = self.eof && self.pin.is_quiet() && self.out.is_empty() && s.out.is_empty();
-                return if left { Poll::Ready(End::Close) } else { Poll::Pending };
+                return if self.eof && idle { Poll::Ready(End::Close) } else { Poll::Pending };
             }
         }
     }
@@ -216,6 +222,10 @@ impl Relay {
 
     /// Moves what can be moved from the client's input towards the node.
     fn take_requests(&mut self, session: &Session, s: &mut State) -> Option<End> {
+        if self.want == Want::Master && session.front.is_held() {
+            // A switch has begun: nothing more for the old master.
+            return None;
+        }
         let mut taken = 0;
         let mut end = None;
         while taken < s.input.len() && self.out.len() < FULL && end.is_none() && !self.pin.leaving {
@@ -238,7 +248,10 @@ impl Relay {
                 continue;
             }
             match s.scanner.scan(input) {
-                Scan::Request { .. } | Scan::Inline { .. } if self.is_done() => break,
+                Scan::Request { .. } | Scan::Inline { .. } if self.is_done() => {
+                    s.scanner.reset();
+                    break;
+                }
                 Scan::Request { len } => {
                     let request = input[..len].to_vec();
                     match self.admit(session, s, &request) {
@@ -285,7 +298,7 @@ impl Relay {
 
     /// What the connection was lent for is over: the next request finds its own way.
     fn is_done(&self) -> bool {
-        self.pin.is_free() && self.pin.is_used()
+        self.pin.is_used() && (self.want == Want::Read || self.pin.is_free())
     }
 
     /// What came before is answered first, unless it can never be: the rest of a request that is streaming.
@@ -355,7 +368,10 @@ impl Relay {
             }
             match self.scanner.scan(input) {
                 Found::Whole { len } => {
-                    let frame = self.piece.take().unwrap_or_else(|| pubsub::frame(&input[..len], self.pin.listens()));
+                    let frame = self
+                        .piece
+                        .take()
+                        .unwrap_or_else(|| pubsub::frame(&input[..len], self.pin.listens() && s.resp < 3));
                     let bytes = input[..len].to_vec();
                     self.buffer.consume(len);
                     if let Some(end) = self.pass(session, s, frame, &bytes) {
@@ -364,7 +380,7 @@ impl Relay {
                 }
                 Found::Part { ready } if ready > 0 && (self.buffer.is_full() || self.piece.is_some()) => {
                     if self.piece.is_none() {
-                        self.piece = Some(pubsub::frame(&input[..ready], self.pin.listens()));
+                        self.piece = Some(pubsub::frame(&input[..ready], self.pin.listens() && s.resp < 3));
                     }
                     session.push(s, &input[..ready]);
                     self.buffer.consume(ready);

@@ -134,7 +134,7 @@ impl Conn {
             shared.select(db, sent);
             self.in_flight.set(self.in_flight.get() + 1);
         }
-        let entry = Entry { to: Some(to), left: n, done: 0, bytes: bytes.len(), read, sent, idempotent };
+        let entry = Entry { to: Some(to), left: n, done: 0, bytes: bytes.len(), read, sent, idempotent, select: false };
         shared.flight.push(bytes, entry);
         self.in_flight.set(self.in_flight.get() + n);
         if !shared.dirty {
@@ -229,7 +229,7 @@ impl Conn {
                     Some(to) if shared.spoiled => to.settle(shared.flight.head_request(), replies, self.target.node),
                     Some(to) => to.replies(replies, batch.n, &times),
                     // A SELECT of ours that failed would leave strangers' requests in the wrong database.
-                    None if replies.first() == Some(&b'-') => return Err(End::Garbage),
+                    None if head.select && replies.first() == Some(&b'-') => return Err(End::Garbage),
                     None => {}
                 }
                 if batch.errors > 0 {
@@ -275,16 +275,41 @@ impl Conn {
     }
 
     /// The head's receiver is slow with a large reply: the connection becomes its own. Reads behind it are sent elsewhere
-    /// at once, so that nobody waits for it; runs that may not be repeated stay.
+    /// at once, so that nobody waits for it; what may not be repeated stays, and so does what its receiver sent before it.
     fn leave_to_head(&self, shared: &mut Shared) {
         self.open.set(false);
-        for index in 1..shared.flight.entries.len() {
-            let Some(to) = shared.flight.entries.get_mut(index).filter(|e| e.idempotent).and_then(|e| e.to.take())
-            else {
-                continue;
-            };
+        if shared.spoiled {
+            return;
+        }
+        let mut staying: Vec<*const ()> = Vec::new();
+        let mut leaving = Vec::new();
+        for (index, entry) in shared.flight.entries.iter().enumerate().skip(1).rev() {
+            let Some(to) = &entry.to else { continue };
+            let who = Rc::as_ptr(to).cast::<()>();
+            match entry.idempotent && !staying.contains(&who) {
+                true => leaving.push(index),
+                false => staying.push(who),
+            }
+        }
+        for index in leaving.into_iter().rev() {
+            let Some(to) = shared.flight.entries.get_mut(index).and_then(|e| e.to.take()) else { continue };
             let (written, unwritten) = shared.flight.unanswered(index);
-            to.lost(written, unwritten, false, self.target.node);
+            to.returned(&[written, unwritten].concat(), self.target.node);
+        }
+    }
+
+    /// A retired connection: what was not written yet goes back, newest first taken, oldest first given.
+    fn give_back_unwritten(&self) {
+        let shared = &mut *self.shared.borrow_mut();
+        if shared.spoiled {
+            return;
+        }
+        let mut taken: Vec<_> = std::iter::from_fn(|| shared.flight.take_unwritten()).collect();
+        while let Some((entry, bytes)) = taken.pop() {
+            self.in_flight.set(self.in_flight.get().saturating_sub(entry.left));
+            if let Some(to) = entry.to {
+                to.returned(&bytes, self.target.node);
+            }
         }
     }
 }
@@ -299,7 +324,16 @@ impl Shared {
     fn select(&mut self, db: u32, now: Tick) {
         let mut bytes = Vec::with_capacity(32);
         encode::request(&mut bytes, [&b"SELECT"[..], db.to_string().as_bytes()].into_iter());
-        let entry = Entry { to: None, left: 1, done: 0, bytes: bytes.len(), read: now, sent: now, idempotent: true };
+        let entry = Entry {
+            to: None,
+            left: 1,
+            done: 0,
+            bytes: bytes.len(),
+            read: now,
+            sent: now,
+            idempotent: true,
+            select: true,
+        };
         self.flight.push(&bytes, entry);
         self.db = Some(db);
     }
@@ -387,6 +421,9 @@ impl Line {
                 Poll::Ready(_) => return Poll::Ready(End::Lost),
                 Poll::Pending => break,
             }
+        }
+        if !conn.open.get() {
+            conn.give_back_unwritten();
         }
         match self.flush(conn, cx) {
             Poll::Ready(Err(_)) => Poll::Ready(End::Lost),

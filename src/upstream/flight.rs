@@ -26,6 +26,8 @@ pub struct Entry {
     pub sent: Tick,
     /// Every request of the run may be executed twice without harm.
     pub idempotent: bool,
+    /// A SELECT of our own.
+    pub select: bool,
 }
 
 #[derive(Default)]
@@ -94,6 +96,16 @@ impl Flight {
         &rest[..request::skip(rest, 1)]
     }
 
+    /// Takes back the newest entry if nothing of it was written.
+    pub fn take_unwritten(&mut self) -> Option<(Entry, Vec<u8>)> {
+        let at = self.out.len() - self.entries.back()?.bytes;
+        if at < self.written {
+            return None;
+        }
+        let bytes = self.out.split_off(at);
+        self.entries.pop_back().map(|entry| (entry, bytes))
+    }
+
     /// Takes the unanswered requests of entry `index` as (written, unwritten). A request written in part was not executed.
     pub fn unanswered(&self, index: usize) -> (&[u8], &[u8]) {
         let before: usize = self.entries.iter().take(index).map(|e| e.bytes).sum();
@@ -119,7 +131,7 @@ mod tests {
     use super::*;
 
     fn entry(left: u32, bytes: usize) -> Entry {
-        Entry { to: None, left, done: 0, bytes, read: 0, sent: 0, idempotent: true }
+        Entry { to: None, left, done: 0, bytes, read: 0, sent: 0, idempotent: true, select: false }
     }
 
     const GET: &[u8] = b"*2\r\n$3\r\nGET\r\n$1\r\na\r\n";
@@ -141,6 +153,18 @@ mod tests {
             let (w, u) = flight.unanswered(0);
             assert_eq!((request::each(w).count(), request::each(u).count()), (written, unwritten), "wrote {wrote}");
         }
+    }
+
+    #[test]
+    fn only_entries_without_a_byte_written_are_taken_back() {
+        let mut flight = Flight::default();
+        for run in [GET, SET, GET] {
+            flight.push(run, entry(1, run.len()));
+        }
+        flight.wrote(GET.len() + 1);
+        let taken: Vec<_> = std::iter::from_fn(|| flight.take_unwritten()).map(|(_, bytes)| bytes).collect();
+        assert_eq!(taken, [GET]);
+        assert_eq!((flight.entries.len(), flight.bytes()), (2, GET.len() + SET.len()));
     }
 
     #[test]

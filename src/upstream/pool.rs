@@ -68,6 +68,8 @@ pub struct Pool {
     tally: Rc<Tally>,
     on_event: Box<dyn Fn(Event)>,
     lanes: RefCell<Vec<Slots>>,
+    /// No longer used, and not all answered: they must still be killed if their node dies.
+    retired: RefCell<Vec<Rc<Conn>>>,
     /// Until when a node is left alone.
     resting: RefCell<Vec<Option<Instant>>>,
     leased: Rc<Cell<usize>>,
@@ -89,6 +91,7 @@ impl Pool {
             tally,
             on_event,
             lanes: RefCell::default(),
+            retired: RefCell::default(),
             resting: RefCell::new(vec![None; MAX_NODES]),
             leased: Rc::default(),
             turn: Cell::new(0),
@@ -157,13 +160,10 @@ impl Pool {
         let slots = lanes.get_mut(usize::from(lane.0))?;
         let how = slots.lane.clone();
         let conns = slots.shared.get_mut(usize::from(target.node))?;
-        conns.retain(|conn| {
-            let current = conn.is_open() && conn.target.generation == target.generation;
-            if !current {
-                conn.retire();
-            }
-            current
-        });
+        let current = |conn: &Rc<Conn>| conn.is_open() && conn.target.generation == target.generation;
+        for old in conns.extract_if(.., |conn| !current(conn)) {
+            self.retire(old);
+        }
         while conns.len() < self.settings.connections_per_node.max(1) {
             let conn = Rc::new(Conn::new(target.clone(), self.settings.upstream_bytes, Rc::clone(&self.tally)));
             tokio::task::spawn_local(Rc::clone(self).live(Rc::clone(&conn), how.clone()));
@@ -219,26 +219,31 @@ impl Pool {
         }
     }
 
-    /// Retires every connection that `keep` says was made under another generation; kills those it says are dead.
+    fn retire(&self, conn: Rc<Conn>) {
+        conn.retire();
+        let mut retired = self.retired.borrow_mut();
+        retired.retain(|conn| conn.in_flight() > 0);
+        retired.push(conn);
+    }
+
+    /// Retires every connection that `judge` says was made under another generation; kills those it says are dead.
     pub fn sweep(&self, judge: impl Fn(&Target) -> Verdict) {
         for slots in self.lanes.borrow_mut().iter_mut() {
             for conns in &mut slots.shared {
-                conns.retain(|conn| match judge(&conn.target) {
-                    Verdict::Keep => conn.is_open(),
-                    Verdict::Retire => {
-                        conn.retire();
-                        false
-                    }
-                    Verdict::Kill => {
-                        conn.kill();
-                        false
-                    }
-                });
+                for old in conns.extract_if(.., |conn| !conn.is_open() || judge(&conn.target) != Verdict::Keep) {
+                    self.retire(old);
+                }
             }
             for leases in &mut slots.idle {
                 leases.retain(|lease| judge(&lease.target) == Verdict::Keep);
             }
         }
+        self.retired.borrow_mut().retain(|conn| {
+            if judge(&conn.target) == Verdict::Kill {
+                conn.kill();
+            }
+            conn.in_flight() > 0
+        });
     }
 
     /// A connection of one's own to `target`: an idle one, or dialled now.
