@@ -126,9 +126,5 @@ fn admit(front: &Rc<Front>, stream: tokio::net::TcpStream, lane: crate::upstream
     }
     front.cells.count(Count::ConnectionsAccepted, 1);
     let front = Rc::clone(front);
-    tokio::task::spawn_local(async move {
-        let shared = Arc::clone(&front.shared);
-        Session::serve(front, stream, lane).await;
-        shared.sessions.fetch_sub(1, Relaxed);
-    });
+    tokio::task::spawn_local(Session::serve(front, stream, lane));
 }

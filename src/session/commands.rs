@@ -66,7 +66,7 @@ impl Session {
     }
 
     /// What else the client sent is not looked at any more.
-    fn close_after_replies(&self) -> bool {
+    pub(super) fn close_after_replies(&self) -> bool {
         let s = &mut *self.state.borrow_mut();
         s.input.clear();
         s.rescan = false;

@@ -42,7 +42,7 @@ impl Receiver for Session {
         s.in_flight = s.in_flight.saturating_sub(1);
         let refused = refusal::of(reply);
         match refused {
-            Some(Refusal::ReadOnly | Refusal::Redirect) => self.front.view.suspect(Hint::Demoted(node)),
+            Some(Refusal::ReadOnly) => self.front.view.suspect(Hint::Demoted(node)),
             Some(Refusal::Loading | Refusal::MasterDown) => self.front.view.suspect(Hint::Unready(node)),
             None => {}
         }
@@ -58,6 +58,11 @@ impl Receiver for Session {
             self.conclude(s);
         }
         s.wake();
+    }
+
+    fn rejected(&self) {
+        // The user is gone or has another password: Redis too cuts such connections (ACL DELUSER).
+        self.state.borrow_mut().die();
     }
 
     fn returned(&self, requests: &[u8], node: u16) {

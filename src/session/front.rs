@@ -265,6 +265,7 @@ impl Front {
         if round == self.round.get() {
             self.waiting.borrow_mut().retain(|(waiting, _)| *waiting != id);
         }
+        self.shared.sessions.fetch_sub(1, Relaxed);
         self.sessions.borrow_mut().remove(&id);
         self.cells.sessions.sub(1);
     }

@@ -220,9 +220,9 @@ impl Session {
                     if let Some(stopped) = self.go(s, buf, &run, now) {
                         return stopped;
                     }
-                    match self.odd(buf, run.end, odd) {
+                    match self.odd(s, (buf, run.end), odd, now) {
                         Ok(next) => run = Run::at(next),
-                        Err((consumed, turn)) => return (consumed, Stop::Turn(turn)),
+                        Err(stopped) => return stopped,
                     }
                 }
             }
@@ -245,19 +245,49 @@ impl Session {
     }
 
     /// Input that is no multibulk request: inline lines, nothings, violations.
-    fn odd(&self, buf: &[u8], at: usize, scan: Scan) -> Result<usize, (usize, Turn)> {
+    fn odd(
+        self: &Rc<Self>,
+        s: &mut State,
+        (buf, at): (&[u8], usize),
+        scan: Scan,
+        now: Tick,
+    ) -> Result<usize, (usize, Stop)> {
         match scan {
             Scan::Nothing { len } => Ok(at + len),
             Scan::Inline { len } => {
                 let line = &buf[at..at + len - 1];
                 match inline::to_array(line.strip_suffix(b"\r").unwrap_or(line)) {
                     Ok(request) if request.is_empty() => Ok(at + len),
-                    Ok(request) => Err((at + len, Turn::Inline(request))),
-                    Err(violation) => Err((at, Turn::Invalid(violation))),
+                    Ok(request) => self.typed(s, &request, (at, at + len), now),
+                    Err(violation) => Err((at, Stop::Turn(Turn::Invalid(violation)))),
                 }
             }
-            Scan::Invalid(violation) => Err((at, Turn::Invalid(violation))),
+            Scan::Invalid(violation) => Err((at, Stop::Turn(Turn::Invalid(violation)))),
             Scan::Request { .. } | Scan::Incomplete { .. } => Ok(at),
+        }
+    }
+
+    /// A request that came as a line, at `at` up to `next` of the input: a run of its own.
+    fn typed(
+        self: &Rc<Self>,
+        s: &mut State,
+        request: &[u8],
+        (at, next): (usize, usize),
+        now: Tick,
+    ) -> Result<usize, (usize, Stop)> {
+        let kind = self.kind(request);
+        if kind == Kind::Alone || s.refusing || s.silence == Silence::Next {
+            // The long way: it becomes an array at the front of the input.
+            return Err((next, Stop::Turn(Turn::Inline(request.to_vec()))));
+        }
+        let mut run = Run::at(0);
+        run.add(request.len(), kind);
+        match self.dispatch(s, request, &run, now) {
+            Go::Sent => Ok(next),
+            Go::Wait(park) => {
+                self.park(s, park, request.len());
+                Err((at, Stop::Parked))
+            }
         }
     }
 

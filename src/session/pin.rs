@@ -27,6 +27,8 @@ pub enum Admit {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Expect {
     Select(u32),
+    /// MULTI, which may be refused.
+    Multi,
     Reset,
     Quit,
     /// The reply is not the client's.
@@ -128,7 +130,7 @@ impl Pin {
             _ if self.is_restricted(resp) && !is_subscription(name) => self.send(None),
             "multi" => {
                 (self.multi, self.poisoned) = (true, false);
-                self.send(None)
+                self.send(Some(Expect::Multi))
             }
             "watch" => {
                 self.watching = true;
@@ -186,6 +188,11 @@ impl Pin {
     fn leave(&mut self, expect: Expect) -> Admit {
         self.leaving = true;
         self.send(Some(expect))
+    }
+
+    /// The server did not open a transaction after all (no rights, not logged in).
+    pub fn multi_failed(&mut self) {
+        self.multi = false;
     }
 
     fn end_multi(&mut self) {

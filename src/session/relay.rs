@@ -3,25 +3,23 @@
 //! Also the way of a request too large to be held: it streams through. Must not buffer a large value. Invariant: what a
 //! slow side cannot take stops the other side's reading, and nobody else's.
 
+mod from_client;
+mod from_node;
+
 use std::collections::VecDeque;
-use std::io;
-use std::pin::Pin as StdPin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Instant;
 
-use tokio::io::{AsyncRead, ReadBuf};
-
 use super::outbox::Outbox;
-use super::pin::{Admit, Expect, Pin};
-use super::pubsub::{self, Frame};
-use super::state::{Silence, State};
-use super::{Session, errors, kind};
+use super::pin::Pin;
+use super::pubsub::Frame;
+use super::state::State;
+use super::{Session, kind};
 use crate::command;
-use crate::metrics::{Count, Kind as Label, Reason};
-use crate::resp::{Args, Found, ReplyScanner, Scan, inline};
+use crate::metrics::Count;
+use crate::resp::{Args, ReplyScanner, Scan};
 use crate::route::Want;
-use crate::topology::Hint;
 use crate::upstream::{Buffer, LaneId, Lease};
 
 /// Bytes queued for one side above which the other is not read.
@@ -32,6 +30,8 @@ enum End {
     /// Nothing binds the session to the connection any more.
     Free,
     Close,
+    /// The node has closed, having said all it had to say.
+    Over,
     /// The client sent RESET and it was answered.
     Reset,
 }
@@ -96,6 +96,7 @@ impl Session {
         }
         match end {
             End::Close => false,
+            End::Over => self.close_after_replies(),
             End::Reset => self.reset_after_pin(),
             End::Free => self.free(relay, lane).await,
         }
@@ -206,238 +207,6 @@ impl Relay {
     /// No request that belongs on this connection waits in the input (one that is free may go back with some left).
     fn settled(&self, s: &State) -> bool {
         s.input.is_empty() || self.pin.is_quiet()
-    }
-
-    fn poll_client(&mut self, session: &Session, s: &mut State, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut scratch = session.front.scratch.borrow_mut();
-        let mut room = ReadBuf::new(&mut scratch);
-        ready!(StdPin::new(&mut s.stream).poll_read(cx, &mut room))?;
-        if room.filled().is_empty() {
-            self.eof = true;
-        }
-        session.front.cells.count(Count::BytesFromClients, room.filled().len() as u64);
-        s.input.extend_from_slice(room.filled());
-        Poll::Ready(Ok(()))
-    }
-
-    /// Moves what can be moved from the client's input towards the node.
-    fn take_requests(&mut self, session: &Session, s: &mut State) -> Option<End> {
-        if self.want == Want::Master && session.front.is_held() {
-            // A switch has begun: nothing more for the old master.
-            return None;
-        }
-        let mut taken = 0;
-        let mut end = None;
-        while taken < s.input.len() && self.out.len() < FULL && end.is_none() && !self.pin.leaving {
-            let input = &s.input[taken..];
-            if self.streaming {
-                match s.scanner.stream(input) {
-                    Ok((n, done)) => {
-                        self.out.push(&input[..n]);
-                        taken += n;
-                        self.streaming = !done;
-                        if n == 0 {
-                            break;
-                        }
-                    }
-                    Err(violation) => {
-                        end = self.violated(session, s, violation);
-                        break;
-                    }
-                }
-                continue;
-            }
-            match s.scanner.scan(input) {
-                Scan::Request { .. } | Scan::Inline { .. } if self.is_done() => {
-                    s.scanner.reset();
-                    break;
-                }
-                Scan::Request { len } => {
-                    let request = input[..len].to_vec();
-                    match self.admit(session, s, &request) {
-                        true => taken += len,
-                        false => break,
-                    }
-                }
-                Scan::Incomplete { needs } if needs.max(input.len()) > session.front.limits.large_bytes => {
-                    let verdict = command::classify(Args::new(input));
-                    if self.is_done() || self.pin.must_wait(&verdict) {
-                        s.scanner.reset();
-                        break;
-                    }
-                    match self.pin.admit(&verdict, None, 2, s.resp, s.wrote) {
-                        Admit::Forward => self.streaming = true,
-                        _ => end = Some(End::Close),
-                    }
-                    self.since.push_back(Instant::now());
-                    s.wrote = true;
-                }
-                Scan::Incomplete { .. } => break,
-                Scan::Nothing { len } => taken += len,
-                Scan::Inline { len } => {
-                    let line = input[..len - 1].strip_suffix(b"\r").unwrap_or(&input[..len - 1]);
-                    match inline::to_array(line) {
-                        Ok(request) if request.is_empty() => taken += len,
-                        Ok(request) if self.admit(session, s, &request) => taken += len,
-                        Ok(_) => break,
-                        Err(violation) => {
-                            end = self.violated(session, s, violation);
-                            break;
-                        }
-                    }
-                }
-                Scan::Invalid(violation) => {
-                    end = self.violated(session, s, violation);
-                    break;
-                }
-            }
-        }
-        s.input.drain(..taken);
-        end
-    }
-
-    /// What the connection was lent for is over: the next request finds its own way.
-    fn is_done(&self) -> bool {
-        self.pin.is_used() && (self.want == Want::Read || self.pin.is_free())
-    }
-
-    /// What came before is answered first, unless it can never be: the rest of a request that is streaming.
-    fn violated(&mut self, session: &Session, s: &mut State, violation: crate::resp::Violation) -> Option<End> {
-        if !self.pin.is_quiet() && !self.streaming {
-            s.scanner.reset();
-            return None;
-        }
-        session.push(s, &errors::protocol(violation));
-        Some(End::Close)
-    }
-
-    /// Carries one whole request out; false: not yet, something before it is unanswered.
-    fn admit(&mut self, session: &Session, s: &mut State, request: &[u8]) -> bool {
-        let args = Args::new(request);
-        let verdict = command::classify(args);
-        let local =
-            matches!(verdict.class, command::Class::Forbidden | command::Class::Session | command::Class::Local);
-        if self.pin.must_wait(&verdict) {
-            s.scanner.reset();
-            return false;
-        }
-        let admitted = self.pin.admit(&verdict, args.clone().nth(1), args.remaining(), s.resp, s.wrote);
-        if !matches!(admitted, Admit::Answer(_) | Admit::Identity(_)) {
-            self.since.push_back(Instant::now());
-        }
-        match admitted {
-            Admit::Forward => self.out.push(request),
-            Admit::Instead(other) => self.out.push(other),
-            Admit::Behind(first) => {
-                self.since.push_back(Instant::now());
-                self.out.push(first);
-                self.out.push(request);
-            }
-            Admit::Answer(text) => {
-                session.front.cells.count(Count::RefusedForbidden, 1);
-                session.push(s, &text);
-                s.silence.end_next();
-            }
-            Admit::Identity(name) => {
-                let reply = session.client_reply(s, name, request);
-                session.push(s, &reply);
-                s.silence.end_next();
-            }
-        }
-        s.wrote |= !local;
-        let reason = if verdict.class == command::Class::Unknown {
-            session.front.view.suspect(Hint::UnknownName);
-            Reason::Unknown
-        } else {
-            Reason::Pinned
-        };
-        session.front.cells.routed(self.lease.target.node, Label::Pinned, reason, 1);
-        true
-    }
-
-    /// Reads from the node and passes frames on.
-    fn poll_node(&mut self, session: &Session, s: &mut State, cx: &mut Context<'_>) -> Poll<Option<End>> {
-        match ready!(self.buffer.poll_fill(&mut self.lease.stream, cx)) {
-            Ok(n) if n > 0 => session.front.cells.count(Count::BytesFromNodes, n as u64),
-            _ => return Poll::Ready(Some(End::Close)),
-        }
-        loop {
-            let input = self.buffer.filled();
-            if input.is_empty() {
-                return Poll::Ready(None);
-            }
-            match self.scanner.scan(input) {
-                Found::Whole { len } => {
-                    let frame = self
-                        .piece
-                        .take()
-                        .unwrap_or_else(|| pubsub::frame(&input[..len], self.pin.listens() && s.resp < 3));
-                    let bytes = input[..len].to_vec();
-                    self.buffer.consume(len);
-                    if let Some(end) = self.pass(session, s, frame, &bytes) {
-                        return Poll::Ready(Some(end));
-                    }
-                }
-                Found::Part { ready } if ready > 0 && (self.buffer.is_full() || self.piece.is_some()) => {
-                    if self.piece.is_none() {
-                        self.piece = Some(pubsub::frame(&input[..ready], self.pin.listens() && s.resp < 3));
-                    }
-                    session.push(s, &input[..ready]);
-                    self.buffer.consume(ready);
-                    self.scanner.passed(ready);
-                }
-                Found::Part { .. } => return Poll::Ready(None),
-                Found::Garbage => return Poll::Ready(Some(End::Close)),
-            }
-        }
-    }
-
-    /// One whole frame (or the last piece of one) for the client.
-    fn pass(&mut self, session: &Session, s: &mut State, frame: Frame, bytes: &[u8]) -> Option<End> {
-        let expected = self.pin.expected(frame);
-        let answered = self.pin.received(frame);
-        if answered {
-            self.observe(session);
-        }
-        match expected {
-            Some(Expect::Swallow) => return None,
-            Some(Expect::Abort) => {
-                session.push(s, errors::EXECABORT);
-                s.silence.end_next();
-                return None;
-            }
-            Some(Expect::Select(db)) if bytes == errors::OK => s.db = db,
-            _ => {}
-        }
-        // Subscribers hear even what is said in silence (networking.c prepareClientToWrite: CLIENT_PUSHING).
-        let silence = s.silence;
-        if frame != Frame::Reply {
-            s.silence = Silence::Not;
-        }
-        session.push(s, bytes);
-        s.silence = silence;
-        if answered {
-            // SKIP is for one reply, and the session may stay pinned for many.
-            s.silence.end_next();
-        }
-        match expected {
-            Some(Expect::Reset) => Some(End::Reset),
-            Some(Expect::Quit) => {
-                s.closing = true;
-                None
-            }
-            _ => None,
-        }
-    }
-}
-
-impl Relay {
-    /// Counts the latency of the oldest request, unless it may have blocked: that is the client's wish, not latency.
-    fn observe(&mut self, session: &Session) {
-        if let (Some(since), false) = (self.since.pop_front(), self.pin.blocks) {
-            session.front.cells.request.observe(since.elapsed(), 1);
-            session.front.cells.upstream.observe(since.elapsed(), 1);
-        }
     }
 }
 

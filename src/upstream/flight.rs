@@ -106,23 +106,25 @@ impl Flight {
         self.entries.pop_back().map(|entry| (entry, bytes))
     }
 
-    /// Takes the unanswered requests of entry `index` as (written, unwritten). A request written in part was not executed.
-    pub fn unanswered(&self, index: usize) -> (&[u8], &[u8]) {
-        let before: usize = self.entries.iter().take(index).map(|e| e.bytes).sum();
-        let Some(entry) = self.entries.get(index) else { return (&[], &[]) };
-        let start = self.acked + before;
-        let run = &self.out[start..start + entry.bytes];
-        let rest = &run[request::skip(run, entry.done as usize)..];
-        let rest_at = start + run.len() - rest.len();
-        let on_wire = self.written.saturating_sub(rest_at).min(rest.len());
-        let mut whole = 0;
-        for one in request::each(rest) {
-            if whole + one.len() > on_wire {
-                break;
+    /// The unanswered requests of each entry, oldest first, as (written, unwritten). One written in part was not executed.
+    pub fn unanswered(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let mut next = self.acked;
+        self.entries.iter().map(move |entry| {
+            let start = next;
+            next += entry.bytes;
+            let run = &self.out[start..next];
+            let rest = &run[request::skip(run, entry.done as usize)..];
+            let rest_at = next - rest.len();
+            let on_wire = self.written.saturating_sub(rest_at).min(rest.len());
+            let mut whole = 0;
+            for one in request::each(rest) {
+                if whole + one.len() > on_wire {
+                    break;
+                }
+                whole += one.len();
             }
-            whole += one.len();
-        }
-        rest.split_at(whole)
+            rest.split_at(whole)
+        })
     }
 }
 
@@ -150,7 +152,7 @@ mod tests {
             let run = [GET, SET].concat();
             flight.push(&run, entry(2, run.len()));
             flight.wrote(wrote);
-            let (w, u) = flight.unanswered(0);
+            let (w, u) = flight.unanswered().next().unwrap();
             assert_eq!((request::each(w).count(), request::each(u).count()), (written, unwritten), "wrote {wrote}");
         }
     }
@@ -177,8 +179,8 @@ mod tests {
         assert_eq!(flight.head_request(), GET);
         flight.answered(1);
         assert_eq!(flight.head_request(), SET);
-        assert_eq!(flight.unanswered(0).0, SET);
-        assert_eq!(flight.unanswered(1).0, GET);
+        assert_eq!(flight.unanswered().next().unwrap().0, SET);
+        assert_eq!(flight.unanswered().nth(1).unwrap().0, GET);
         flight.answered(1);
         assert_eq!(flight.bytes(), GET.len());
         flight.answered(1);

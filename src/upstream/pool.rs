@@ -191,8 +191,12 @@ impl Pool {
             }
             Err(refused) => {
                 self.tally.cells.count(Count::UpstreamConnectErrors, 1);
-                self.rest(node);
-                conn.fail();
+                if refused.is_login() {
+                    conn.reject();
+                } else {
+                    self.rest(node);
+                    conn.fail();
+                }
                 self.report(node, refused);
             }
         }

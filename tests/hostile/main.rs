@@ -2,9 +2,9 @@
 //!
 //! Each test is a bug that was there once, named by the sentence that holds now. Real servers, the real binary.
 
-mod open;
 mod others;
 mod pinned;
+mod shared;
 #[path = "../it/support/mod.rs"]
 #[allow(dead_code, unused_imports)]
 mod support;

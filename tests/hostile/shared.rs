@@ -46,7 +46,6 @@ fn catch_up(slow: &mut Client) {
 }
 
 #[test]
-#[ignore = "open: holds with the patch to upstream/conn.rs, flight.rs, session/input.rs, deliver.rs"]
 fn replies_stay_in_order_behind_a_slow_reader() {
     let stage = stage();
     let proxy = Proxy::start(&stage, &["--down-after", "5s"]);
@@ -61,7 +60,6 @@ fn replies_stay_in_order_behind_a_slow_reader() {
 }
 
 #[test]
-#[ignore = "open: holds with the patch to upstream/conn.rs, flight.rs, session/input.rs, deliver.rs"]
 fn an_error_behind_a_slow_reader_ends_nobody() {
     let stage = stage();
     let proxy = Proxy::start(&stage, &["--down-after", "5s"]);
@@ -76,7 +74,6 @@ fn an_error_behind_a_slow_reader_ends_nobody() {
 }
 
 #[test]
-#[ignore = "open: holds with the patch to upstream/conn.rs, flight.rs, session/input.rs, deliver.rs"]
 fn small_reads_behind_ones_own_large_reply_are_answered() {
     let stage = stage();
     let proxy = Proxy::start(&stage, &["--read-policy", "master", "--down-after", "5s"]);
@@ -97,7 +94,6 @@ fn small_reads_behind_ones_own_large_reply_are_answered() {
 }
 
 #[test]
-#[ignore = "open: holds with the patch to upstream/conn.rs, flight.rs, session/input.rs, deliver.rs"]
 fn a_reply_left_out_is_left_out_when_its_request_is_sent_again() {
     let stage = stage();
     let proxy = Proxy::start(&stage, &["--read-policy", "master", "--down-after", "5s"]);
@@ -115,7 +111,6 @@ fn a_reply_left_out_is_left_out_when_its_request_is_sent_again() {
 }
 
 #[test]
-#[ignore = "open: holds with the patch to upstream/conn.rs, flight.rs, session/input.rs, deliver.rs"]
 fn a_refused_hold_gives_its_place_back() {
     let mut stage = plain_stage(0);
     let proxy = Proxy::start(&stage, &["--hold", "200ms"]);
