@@ -103,6 +103,36 @@ async fn promotion_by_hand_is_followed_when_the_old_master_stops() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_promoted_beside_the_master_does_not_take_over_while_it_restarts() {
+    let mut set = Set::new(2, 0, 0);
+    // Longer than any restart takes.
+    let mut watch = Watch::start(SetConfig { down_after: PATIENCE, ..config(set.by_nodes()) });
+    watch.until_open(2).await;
+    let (old, bystander) = (set.nodes[0].address(), set.nodes[1].address());
+    set.nodes[1].tell(&["REPLICAOF", "NO", "ONE"]);
+    let despite = |t: &Topology| master(t) == Some(old.clone()) && state(t, &bystander) == Some(NodeState::Fenced);
+    let before = watch.until("the old master stays", despite).await;
+    set.nodes[0].kill();
+    watch.until("held", |t| shard(t).writes == Writes::Held).await;
+    // Several answers of the bystander, which change nothing.
+    let calls = |server: &Server| {
+        let stats = server.info_of("commandstats");
+        let calls = field(&stats, "cmdstat_role").strip_prefix("calls=").and_then(|c| c.split(',').next());
+        calls.map_or(0, |c| c.parse::<u64>().unwrap())
+    };
+    let asked = calls(&set.nodes[1]);
+    wait("the bystander is asked again and again", || calls(&set.nodes[1]) > asked + 10);
+    set.nodes[0].restart();
+    let stays = |t: &Topology| {
+        assert_ne!(master(t), Some(bystander.clone()), "{t:#?}");
+        master(t).is_some() && shard(t).term > shard(&before).term
+    };
+    let after = watch.until("the old master again", stays).await;
+    assert_eq!(master(&after), Some(old));
+    assert_eq!(state(&after, &bystander), Some(NodeState::Fenced));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn planned_failover_between_nodes() {
     let set = Set::new(2, 0, 0);
     let mut watch = Watch::start(config(set.by_nodes()));

@@ -62,6 +62,8 @@ pub enum Effect {
 #[derive(Debug, Clone)]
 pub struct Failover {
     pub master: String,
+    /// The replica that its leader selected, once it did.
+    pub chosen: Option<String>,
     begun: Instant,
     heard: Instant,
 }
@@ -141,7 +143,7 @@ impl Voices {
     fn configure(&mut self, id: u64, config: Config, now: Instant) -> Vec<Effect> {
         self.highest = self.highest.max(config.epoch);
         if config.failover {
-            self.fails_over(config.watched.clone(), now);
+            self.fails_over(&config.watched, now);
         }
         let mut nodes = vec![config.master.clone(), config.watched.clone()];
         nodes.extend(config.replicas.iter().cloned());
@@ -159,7 +161,7 @@ impl Voices {
     }
 
     /// Notes that a failover goes on; whether it is a new one.
-    fn fails_over(&mut self, master: String, now: Instant) -> bool {
+    fn fails_over(&mut self, master: &str, now: Instant) -> bool {
         self.failovers.retain(|f| now.saturating_duration_since(f.heard) < FAILOVER_SILENCE);
         match self.failovers.iter_mut().find(|f| f.master == master) {
             Some(known) => {
@@ -168,7 +170,7 @@ impl Voices {
             }
             None => {
                 if self.failovers.len() < MAX_FAILOVERS {
-                    self.failovers.push(Failover { master, begun: now, heard: now });
+                    self.failovers.push(Failover { master: master.to_owned(), chosen: None, begun: now, heard: now });
                 }
                 true
             }
@@ -178,7 +180,11 @@ impl Voices {
     fn event(&mut self, event: Event, now: Instant) -> Vec<Effect> {
         match event {
             Event::Failover { master, chosen } => {
-                let new = self.fails_over(master, now);
+                let new = self.fails_over(&master, now);
+                if let Some(known) = self.failovers.iter_mut().find(|f| f.master == master) {
+                    // Of the latest attempt: one that just begins has chosen nobody.
+                    known.chosen.clone_from(&chosen);
+                }
                 let mut effects: Vec<Effect> = chosen.map(Effect::Look).into_iter().collect();
                 if new {
                     effects.push(Effect::Alarm("Sentinel fails over"));
@@ -373,6 +379,28 @@ mod tests {
         assert_eq!(held(now + FAILOVER_HOLD), [true], "bounded from its beginning, however often it is heard of");
         voices.hear(1, News::Event(Event::Switched { from: "a:1".into(), to: "c:1".into() }), now);
         assert!(on(&voices, now).is_empty());
+    }
+
+    #[test]
+    fn the_choice_is_that_of_the_latest_attempt() {
+        let now = Instant::now();
+        let mut voices = voices(1, now);
+        let event = |chosen: Option<&str>| {
+            News::Event(Event::Failover { master: "a:1".into(), chosen: chosen.map(str::to_owned) })
+        };
+        let busy =
+            Config { epoch: 1, master: "a:1".into(), watched: "a:1".into(), failover: true, ..Config::default() };
+        let table = [
+            ("begun", event(None), None),
+            ("selected", event(Some("b:1")), Some("b:1")),
+            ("its flag alone takes nothing back", News::Config(busy), Some("b:1")),
+            ("begun again", event(None), None),
+            ("another one is selected", event(Some("c:1")), Some("c:1")),
+        ];
+        for (what, news, chosen) in table {
+            voices.hear(1, news, now);
+            assert_eq!(voices.failovers(now).find_map(|f| f.chosen.as_deref()), chosen, "{what}");
+        }
     }
 
     #[test]

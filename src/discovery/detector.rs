@@ -35,6 +35,8 @@ pub struct Sight {
     pub follows: Option<NodeId>,
     /// Was master, another one took over, and it has not been seen as a replica of the new line since.
     pub superseded: bool,
+    /// Said master already while the accepted master lived and was kept: no answer to the master's absence.
+    pub bystander: bool,
 }
 
 /// The accepted master.
@@ -65,6 +67,8 @@ pub struct Council {
 pub struct Failing {
     /// Of this master, where it is known.
     pub master: Option<NodeId>,
+    /// The replica to be promoted, where Sentinel told it and it is known.
+    pub chosen: Option<NodeId>,
     /// Writes were held for it long enough.
     pub overdue: bool,
 }
@@ -76,6 +80,8 @@ pub struct Patience {
     pub conflict_over: bool,
     /// Sentinels and nodes had time to answer since the start.
     pub start_over: bool,
+    /// The master answered nothing for `down_after`, and no Sentinel is configured that would have to say so.
+    pub master_gone: bool,
 }
 
 /// Why writes wait.
@@ -128,7 +134,7 @@ pub fn judge(reign: Option<&Reign>, sights: &[Sight], council: Option<&Council>,
         }
         Standing::Master => room.reborn(reign),
         Standing::Replica => room.demoted(reign, old),
-        Standing::Suspect => match room.descendants(reign).as_slice() {
+        Standing::Suspect => match room.successors(reign).as_slice() {
             [] => Verdict::Hold(Hold::Suspect),
             claims => room.choose(claims, Cause::Detector),
         },
@@ -154,8 +160,13 @@ impl Room<'_> {
 
     /// The Sentinels fail this master over, and may be waited for.
     fn fails_over(&self, master: NodeId) -> bool {
-        let failing = Failing { master: Some(master), overdue: false };
-        self.council.is_some_and(|c| c.failovers.contains(&failing))
+        self.council.is_some_and(|c| c.failovers.iter().any(|f| f.master == Some(master) && !f.overdue))
+    }
+
+    /// Whom Sentinel is about to make master in place of `master`.
+    fn chosen(&self, master: NodeId) -> Option<NodeId> {
+        let failovers = &self.council?.failovers;
+        failovers.iter().filter(|f| f.master.is_none_or(|m| m == master)).find_map(|f| f.chosen)
     }
 
     /// Nodes that say master and that nothing disqualifies.
@@ -173,6 +184,21 @@ impl Room<'_> {
             related.push(rest.swap_remove(i));
         }
         related
+    }
+
+    /// Descendants that may take over now. Sentinel's choice goes before all others. A bystander needs more than the
+    /// master's absence of a moment: Sentinel's choice, the majority's, or an absence that lasted.
+    fn successors(&self, reign: &Reign) -> Vec<&Sight> {
+        let mut all = self.descendants(reign);
+        if let Some(chosen) = self.chosen(reign.node) {
+            if all.iter().any(|s| s.id == chosen) || self.fails_over(reign.node) {
+                all.retain(|s| s.id == chosen);
+                return all;
+            }
+        }
+        let elected = self.elected(&all, Some(reign.node)).filter(|_| self.council.is_none()).map(|s| s.id);
+        all.retain(|s| !s.bystander || self.patience.master_gone || elected == Some(s.id));
+        all
     }
 
     /// Replicas that follow `claim`, by name or by replication id (chained ones, NAT).
@@ -229,9 +255,9 @@ impl Room<'_> {
 
     /// The master is alive and says so.
     fn reigning(&self, reign: &Reign) -> Verdict {
-        let descendants = self.descendants(reign);
-        if !descendants.is_empty() && self.council.is_some_and(|c| !c.failovers.is_empty()) {
-            return self.choose(&descendants, Cause::Detector);
+        let successors = self.successors(reign);
+        if !successors.is_empty() && self.council.is_some_and(|c| !c.failovers.is_empty()) {
+            return self.choose(&successors, Cause::Detector);
         }
         if self.fails_over(reign.node) {
             return Verdict::Hold(Hold::Failover);
@@ -242,18 +268,21 @@ impl Room<'_> {
         {
             return Verdict::Switch { to: elected.id, cause: Cause::Detector };
         }
-        match (descendants.first(), claims.first()) {
-            (Some(_), _) if !self.patience.conflict_over => Verdict::Hold(Hold::Conflict),
-            (Some(claim), _) | (None, Some(claim)) => Verdict::KeepDespite(claim.id),
-            (None, None) => Verdict::Keep,
+        let descendants = self.descendants(reign);
+        if !self.patience.conflict_over && descendants.iter().any(|s| !s.bystander) {
+            return Verdict::Hold(Hold::Conflict);
+        }
+        match descendants.first().or(claims.first()) {
+            Some(claim) => Verdict::KeepDespite(claim.id),
+            None => Verdict::Keep,
         }
     }
 
     /// The master's address says master, but it is another process or another data set.
     fn reborn(&self, reign: &Reign) -> Verdict {
-        let descendants = self.descendants(reign);
-        if !descendants.is_empty() {
-            return self.choose(&descendants, Cause::Detector);
+        let successors = self.successors(reign);
+        if !successors.is_empty() {
+            return self.choose(&successors, Cause::Detector);
         }
         if self.fails_over(reign.node) {
             return Verdict::Hold(Hold::Failover);
@@ -272,7 +301,7 @@ impl Room<'_> {
         if let Some(next) = masters.clone().find(same_line) {
             return Verdict::Switch { to: next.id, cause: Cause::Detector };
         }
-        match self.descendants(reign).as_slice() {
+        match self.successors(reign).as_slice() {
             [] => Verdict::Hold(Hold::Demoted),
             claims => self.choose(claims, Cause::Detector),
         }
@@ -286,15 +315,17 @@ impl Room<'_> {
         if let Some(claim) = claims.iter().find(same) {
             return Verdict::Switch { to: claim.id, cause: Cause::Restart };
         }
-        let descendants = self.descendants(reign);
-        if !descendants.is_empty() {
-            return self.choose(&descendants, Cause::Detector);
+        let successors = self.successors(reign);
+        if !successors.is_empty() {
+            return self.choose(&successors, Cause::Detector);
         }
         if self.council.is_some() || claims.is_empty() {
             return Verdict::Hold(why);
         }
         match self.elected(&claims, Some(reign.node)) {
             Some(claim) => Verdict::Switch { to: claim.id, cause: Cause::Detector },
+            // Nothing new was claimed: the master may be back, and for good it is gone only after `down_after`.
+            None if !self.patience.master_gone && claims.iter().all(|s| s.bystander) => Verdict::Hold(why),
             None => Verdict::Hold(Hold::Ambiguous),
         }
     }
@@ -323,7 +354,11 @@ impl Room<'_> {
             };
             return next.map_or(Verdict::Hold(standing_still), |to| Verdict::Switch { to, cause: Cause::Start });
         }
-        let descendants: Vec<&Sight> = self.claims(None).into_iter().filter(|s| descends(&named.lineage, s)).collect();
+        let mut descendants: Vec<&Sight> =
+            self.claims(None).into_iter().filter(|s| descends(&named.lineage, s)).collect();
+        if let Some(chosen) = self.chosen(named.id).filter(|_| self.fails_over(named.id)) {
+            descendants.retain(|s| s.id == chosen);
+        }
         match descendants.as_slice() {
             [] if self.fails_over(named.id) => Verdict::Hold(Hold::Failover),
             [] => Verdict::Switch { to: named.id, cause: Cause::Start },
@@ -383,7 +418,7 @@ mod tests {
     }
 
     fn sight(id: NodeId, standing: Standing, lineage: Lineage) -> Sight {
-        Sight { id, standing, lineage, run_id: format!("run{id}"), follows: None, superseded: false }
+        Sight { id, standing, lineage, run_id: format!("run{id}"), follows: None, superseded: false, bystander: false }
     }
 
     fn old(standing: Standing) -> Sight {
@@ -406,24 +441,35 @@ mod tests {
         Sight { superseded: true, ..s }
     }
 
+    /// Was promoted by hand beside the living master.
+    fn bystander(id: NodeId, name: &str) -> Sight {
+        Sight { bystander: true, ..promoted(id, name) }
+    }
+
     fn word(node: NodeId, epoch: u64) -> Council {
         Council { word: Some((node, epoch)), complete: true, ..Council::default() }
     }
 
     fn failing(node: NodeId, council: Council) -> Council {
-        Council { failovers: vec![Failing { master: Some(node), overdue: false }], ..council }
+        Council { failovers: vec![Failing { master: Some(node), chosen: None, overdue: false }], ..council }
+    }
+
+    fn choosing(master: NodeId, chosen: NodeId, council: Council) -> Council {
+        let failing = Failing { master: Some(master), chosen: Some(chosen), overdue: false };
+        Council { failovers: vec![failing], ..council }
     }
 
     fn overdue(node: NodeId, council: Council) -> Council {
-        Council { failovers: vec![Failing { master: Some(node), overdue: true }], ..council }
+        Council { failovers: vec![Failing { master: Some(node), chosen: None, overdue: true }], ..council }
     }
 
     fn to(to: NodeId, cause: Cause) -> Verdict {
         Verdict::Switch { to, cause }
     }
 
-    const BRIEF: Patience = Patience { conflict_over: false, start_over: false };
-    const OVER: Patience = Patience { conflict_over: true, start_over: true };
+    const BRIEF: Patience = Patience { conflict_over: false, start_over: false, master_gone: false };
+    const OVER: Patience = Patience { conflict_over: true, start_over: true, master_gone: false };
+    const GONE: Patience = Patience { master_gone: true, ..BRIEF };
 
     type Row = (&'static str, Vec<Sight>, Verdict);
 
@@ -629,6 +675,99 @@ mod tests {
         for (what, council, patience, sights, expected) in table {
             check(Some(&reign()), Some(&council), patience, vec![(what, sights, expected)]);
         }
+    }
+
+    #[test]
+    fn a_bystander_does_not_take_over_in_a_moment() {
+        let hold = Verdict::Hold;
+        let rows = vec![
+            ("the master lives", vec![old(Master), bystander(N, "n"), follower(R, O)], Verdict::KeepDespite(N)),
+            ("its connection ended", vec![old(Suspect), bystander(N, "n"), follower(R, O)], hold(Hold::Suspect)),
+            ("it is restarting", vec![old(Gone), bystander(N, "n"), follower(R, O)], hold(Hold::Lost)),
+            ("it is loading", vec![old(Loading), bystander(N, "n"), follower(R, O)], hold(Hold::Loading)),
+            (
+                "it restarted",
+                vec![Sight { run_id: "again".into(), ..stranger(O) }, bystander(N, "n"), follower(R, O)],
+                to(O, Cause::Restart),
+            ),
+            (
+                "it became a replica of one that does not say master yet",
+                vec![Sight { follows: Some(R), ..old(Replica) }, bystander(N, "n"), follower(R, O)],
+                hold(Hold::Demoted),
+            ),
+            (
+                "it became the bystander's replica",
+                vec![Sight { follows: Some(N), ..old(Replica) }, bystander(N, "n")],
+                to(N, Cause::Detector),
+            ),
+            (
+                "it is restarting, and most others follow the bystander",
+                vec![old(Gone), bystander(N, "n"), follower(M, N), follower(R, N)],
+                to(N, Cause::Detector),
+            ),
+            (
+                "its connection ended, and one was promoted since",
+                vec![old(Suspect), bystander(N, "n"), promoted(M, "m"), follower(R, O)],
+                to(M, Cause::Detector),
+            ),
+            (
+                "it lives, and one more was promoted",
+                vec![old(Master), bystander(N, "n"), promoted(M, "m"), follower(R, O)],
+                hold(Hold::Conflict),
+            ),
+        ];
+        check(Some(&reign()), None, BRIEF, rows);
+        let rows = vec![
+            ("it stopped", vec![old(Gone), bystander(N, "n"), follower(R, O)], to(N, Cause::Detector)),
+            ("two and nobody decides", vec![old(Gone), bystander(N, "n"), bystander(M, "m")], hold(Hold::Ambiguous)),
+        ];
+        check(Some(&reign()), None, GONE, rows);
+    }
+
+    #[test]
+    fn beside_sentinel_a_bystander_needs_its_word() {
+        let hold = Verdict::Hold;
+        let gone = || vec![old(Gone), bystander(N, "n"), follower(R, N)];
+        let living = |m: Sight| vec![old(Master), bystander(N, "n"), m, follower(R, O)];
+        let fails = || failing(O, word(O, 5));
+        let chooses = |id| choosing(O, id, word(O, 5));
+        let table = [
+            ("the master is gone", word(O, 5), gone(), hold(Hold::Lost)),
+            ("gone, a failover begins", fails(), gone(), hold(Hold::Lost)),
+            ("gone, the word names it", word(N, 6), gone(), to(N, Cause::Sentinel)),
+            ("gone, it is chosen", chooses(N), gone(), to(N, Cause::Detector)),
+            ("living, a failover begins", fails(), living(follower(M, O)), hold(Hold::Failover)),
+            ("living, another is chosen", chooses(M), living(follower(M, O)), hold(Hold::Failover)),
+            ("living, another is chosen and promoted", chooses(M), living(promoted(M, "m")), to(M, Cause::Detector)),
+            ("living, another is promoted", fails(), living(promoted(M, "m")), to(M, Cause::Detector)),
+        ];
+        for (what, council, sights, expected) in table {
+            check(Some(&reign()), Some(&council), BRIEF, vec![(what, sights, expected)]);
+        }
+    }
+
+    #[test]
+    fn sentinels_choice_goes_before_other_claims() {
+        let by_hand = |m: Sight| vec![old(Master), promoted(N, "n"), m];
+        let table = [
+            ("not promoted yet", BRIEF, by_hand(follower(M, O)), Verdict::Hold(Hold::Failover)),
+            ("promoted", BRIEF, by_hand(promoted(M, "m")), to(M, Cause::Detector)),
+            (
+                "the other descends from it",
+                BRIEF,
+                vec![old(Master), promoted(M, "m"), Sight { lineage: line("n", "m"), ..promoted(N, "n") }],
+                to(M, Cause::Detector),
+            ),
+            ("the master is gone", BRIEF, vec![old(Gone), promoted(N, "n"), follower(M, O)], Verdict::Hold(Hold::Lost)),
+        ];
+        for (what, patience, sights, expected) in table {
+            check(Some(&reign()), Some(&choosing(O, M, word(O, 5))), patience, vec![(what, sights, expected)]);
+        }
+        let start = vec![old(Master), promoted(N, "n"), promoted(M, "m")];
+        check(None, Some(&choosing(O, M, word(O, 5))), BRIEF, vec![("at the start", start, to(M, Cause::Start))]);
+        let earlier = choosing(N, O, word(O, 5));
+        let rows = vec![("of the failover that made it master", vec![old(Master), follower(N, O)], Verdict::Keep)];
+        check(Some(&reign()), Some(&earlier), BRIEF, rows);
     }
 
     #[test]

@@ -27,7 +27,11 @@ impl Keeper {
         if self.world.reign.is_some() && !voices.any_up() {
             return None;
         }
-        let failing = |f: &Failover| Failing { master: self.world.resolve(&f.master), overdue: f.overdue(now) };
+        let failing = |f: &Failover| Failing {
+            master: self.world.resolve(&f.master),
+            chosen: f.chosen.as_ref().and_then(|chosen| self.world.resolve(chosen)),
+            overdue: f.overdue(now),
+        };
         Some(Council {
             word: voices.word().and_then(|(address, epoch)| Some((self.world.resolve(address)?, epoch))),
             failovers: voices.failovers(now).map(failing).collect(),
@@ -43,6 +47,8 @@ impl Keeper {
         Patience {
             conflict_over: self.times.conflict.is_some_and(|since| over(since, bound)),
             start_over: over(self.times.started, set.connect_timeout + set.down_after),
+            // Where Sentinels are configured it is theirs to say, even while none can be reached.
+            master_gone: self.voices.is_none() && self.world.master_silent(now),
         }
     }
 
@@ -57,6 +63,9 @@ impl Keeper {
                     self.times.conflict.get_or_insert(now);
                 }
                 _ => self.times.conflict = None,
+            }
+            if let Verdict::KeepDespite(_) = verdict {
+                self.world.note_bystanders();
             }
             match verdict {
                 Verdict::Switch { to, cause } => {

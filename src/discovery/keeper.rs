@@ -29,6 +29,8 @@ pub const CALM: Duration = Duration::from_secs(1);
 const FAST_LIMIT: Duration = Duration::from_secs(30);
 /// The master's COMMAND is compared at most this often for the sake of unknown names.
 const NAMES_EVERY: Duration = Duration::from_secs(10);
+/// Hints taken into one turn: as many as their queue holds.
+const HINTS: usize = 64;
 
 /// When things began.
 pub(super) struct Times {
@@ -61,6 +63,40 @@ pub struct Inbox {
     pub hints: Hints,
     pub observations: mpsc::Receiver<Observation>,
     pub news: mpsc::Receiver<sentinel::Report>,
+}
+
+/// What one turn is about, besides the hints that wait.
+#[derive(Debug, PartialEq)]
+enum Call {
+    News(sentinel::Report),
+    Seen(Observation),
+    /// Nothing else: hints came, or it is time.
+    None,
+}
+
+impl Inbox {
+    /// Waits for the next report, for hints, or for `pause`; also all the hints that wait by then, for one turn. Who saw
+    /// goes before who guesses: a refused request gives a hint each, and a storm of them must not delay an observation.
+    async fn next(&mut self, pause: Duration) -> (Call, Vec<Hint>) {
+        let mut hints = Vec::new();
+        let call = tokio::select! {
+            biased;
+            Some(report) = self.news.recv() => Call::News(report),
+            Some(seen) = self.observations.recv() => Call::Seen(seen),
+            Some(hint) = self.hints.recv() => {
+                hints.push(hint);
+                Call::None
+            }
+            _ = sleep(pause) => Call::None,
+        };
+        // With every call, so that reports without end do not starve them either.
+        while hints.len() < HINTS
+            && let Ok(hint) = self.hints.try_recv()
+        {
+            hints.push(hint);
+        }
+        (call, hints)
+    }
 }
 
 impl Keeper {
@@ -98,15 +134,21 @@ impl Keeper {
         self.turn(Instant::now());
         loop {
             let pause = if self.fast(Instant::now()) { self.world.set.poll_fast } else { self.world.set.poll };
-            tokio::select! {
+            let (call, hints) = tokio::select! {
                 biased;
                 _ = stop.cancelled() => break,
-                Some(hint) = inbox.hints.recv() => self.hint(hint, Instant::now()),
-                Some(report) = inbox.news.recv() => self.hear(report, Instant::now()),
-                Some(seen) = inbox.observations.recv() => self.observe(seen, Instant::now()),
-                _ = sleep(pause) => {}
+                next = inbox.next(pause) => next,
+            };
+            let now = Instant::now();
+            match call {
+                Call::News(report) => self.hear(report, now),
+                Call::Seen(seen) => self.observe(seen, now),
+                Call::None => {}
             }
-            self.turn(Instant::now());
+            for hint in hints {
+                self.hint(hint, now);
+            }
+            self.turn(now);
         }
         self.crew.dismiss();
     }
@@ -273,5 +315,41 @@ impl Keeper {
         journal::nodes(&self.world, &self.picture, &picture);
         self.publisher.publish(picture.topology(&self.world, &self.names));
         self.picture = picture;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::upstream::control::Error;
+
+    const LONG: Duration = Duration::from_secs(3600);
+
+    fn lost(node: u16) -> Observation {
+        Observation { node, probe: 0, asked: Instant::now(), seen: Seen::Lost(Error::Closed) }
+    }
+
+    #[tokio::test]
+    async fn a_storm_of_hints_delays_no_report_and_is_one_turn() {
+        let (hint, hints) = mpsc::channel(4 * HINTS);
+        let (see, observations) = mpsc::channel(8);
+        let (tell, news) = mpsc::channel(8);
+        let mut inbox = Inbox { hints, observations, news };
+        for _ in 0..2 * HINTS + 1 {
+            hint.try_send(Hint::Demoted(0)).unwrap();
+        }
+        let (first, second) = (lost(1), lost(2));
+        see.try_send(first.clone()).unwrap();
+        see.try_send(second.clone()).unwrap();
+        let report = || sentinel::Report { sentinel: 7, news: sentinel::News::Quorum };
+        tell.try_send(report()).unwrap();
+        let storm = vec![Hint::Demoted(0); HINTS];
+        assert_eq!(inbox.next(LONG).await, (Call::News(report()), storm.clone()), "hints wait for no lull");
+        assert_eq!(inbox.next(LONG).await, (Call::Seen(first), storm));
+        assert_eq!(inbox.next(LONG).await, (Call::Seen(second), vec![Hint::Demoted(0)]));
+        hint.try_send(Hint::Lost(3)).unwrap();
+        hint.try_send(Hint::UnknownName).unwrap();
+        assert_eq!(inbox.next(LONG).await, (Call::None, vec![Hint::Lost(3), Hint::UnknownName]), "hints alone wake");
+        assert_eq!(inbox.next(Duration::ZERO).await, (Call::None, vec![]));
     }
 }

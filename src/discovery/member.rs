@@ -49,6 +49,8 @@ pub struct Member {
     pub role: Option<Role>,
     pub info: Option<Info>,
     pub superseded: bool,
+    /// Says master since a time when the accepted master lived and was kept.
+    pub bystander: bool,
     /// The last offset it told, kept while its link is down.
     pub applied: i64,
     pub rotation: Rotation,
@@ -101,6 +103,7 @@ impl Member {
             run_id: self.run_id().to_owned(),
             follows,
             superseded: self.superseded || stale,
+            bystander: self.bystander,
         }
     }
 

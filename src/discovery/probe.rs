@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -23,8 +24,11 @@ const INFO_EVERY: Duration = Duration::from_secs(1);
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(500));
 /// Pause after a refused login: each attempt shows in the node's ACL LOG.
 const REFUSED_PAUSE: Duration = Duration::from_secs(2);
-/// COMMAND of a big server takes its time; it must not look like a hang.
+/// COMMAND of a big server takes its time.
 const COMMAND_LIMIT: Duration = Duration::from_secs(5);
+/// Attempts to fetch COMMAND, and the pause between them; without it unknown names go to the master.
+const COMMAND_ATTEMPTS: u32 = 3;
+const COMMAND_PAUSE: Duration = Duration::from_secs(1);
 
 /// What the keeper wants of a probe. The latest wins; an increased number is a question to be answered at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -55,7 +59,7 @@ pub async fn run(
     reports: mpsc::Sender<Observation>,
     stop: CancellationToken,
 ) {
-    let mut probe = Probe { target, pace, reports, last: None };
+    let mut probe = Probe { target, pace, reports, last: None, lesson: JoinSet::new() };
     tokio::select! {
         _ = stop.cancelled() => {}
         _ = probe.work() => {}
@@ -68,6 +72,8 @@ struct Probe {
     reports: mpsc::Sender<Observation>,
     /// The last ROLE of this connection.
     last: Option<Role>,
+    /// COMMAND being fetched on a connection of its own: a long reply must not delay ROLE. Ends with the probe.
+    lesson: JoinSet<()>,
 }
 
 /// Nobody listens any more.
@@ -128,9 +134,9 @@ impl Probe {
             let pace = *self.pace.borrow_and_update();
             if pace.commands > commands {
                 commands = pace.commands;
-                if let Err(e) = self.learn_commands(client, pace).await? {
-                    return Ok(e);
-                }
+                // The latest question replaces one that is not answered yet.
+                self.lesson = JoinSet::new();
+                self.lesson.spawn(learn_commands(self.target.clone(), pace.commands_known, self.reports.clone()));
             }
             tokio::select! {
                 e = client.closed() => return Ok(e),
@@ -209,35 +215,111 @@ impl Probe {
         Ok(Ok(()))
     }
 
-    async fn learn_commands(&mut self, client: &mut Client, pace: Pace) -> Result<Result<(), Error>, Over> {
-        let asked = Instant::now();
-        client.set_limit(COMMAND_LIMIT);
-        let learnt = fetch_commands(client, pace.commands_known).await;
-        client.set_limit(self.target.down_after);
-        match learnt {
-            Ok(Some((count, entries))) => {
-                self.report(asked, Seen::Commands { count, entries }).await?;
-                Ok(Ok(()))
-            }
-            // A login that may not run COMMAND can do without: unknown names go to the master.
-            Ok(None) => Ok(Ok(())),
-            Err(e) if e.leaves_connection() => Ok(Ok(())),
-            Err(e) => Ok(Err(e)),
-        }
-    }
-
     async fn report(&self, asked: Instant, seen: Seen) -> Result<(), Over> {
         let Target { node, probe, .. } = self.target;
         self.reports.send(Observation { node, probe, asked, seen }).await.map_err(|_| Over)
     }
 }
 
+/// Reports the node's COMMAND when it has another number of entries than `known`.
+async fn learn_commands(target: Target, known: i64, reports: mpsc::Sender<Observation>) {
+    let Target { node, probe, .. } = target;
+    for _ in 0..COMMAND_ATTEMPTS {
+        let asked = Instant::now();
+        match fetch_commands(&target, known).await {
+            Ok(Some((count, entries))) => {
+                let seen = Seen::Commands { count, entries };
+                let _ = reports.send(Observation { node, probe, asked, seen }).await;
+                return;
+            }
+            // A login that may not run COMMAND can do without.
+            Ok(None) | Err(Error::Auth(_) | Error::Server(_)) => return,
+            Err(_) => sleep(COMMAND_PAUSE).await,
+        }
+    }
+}
+
 /// The master's commands, `None` when there are as many as known already.
-async fn fetch_commands(client: &mut Client, known: i64) -> Result<Option<(i64, Vec<Described>)>, Error> {
+async fn fetch_commands(target: &Target, known: i64) -> Result<Option<(i64, Vec<Described>)>, Error> {
+    let mut client = Client::connect(&target.dial, target.login.as_ref(), target.connect_timeout).await?;
+    client.set_limit(COMMAND_LIMIT);
     let count = client.call(&[b"COMMAND", b"COUNT"]).await?.integer().unwrap_or(-1);
     if count == known {
         return Ok(None);
     }
     let reply = client.call(&[b"COMMAND"]).await?;
     Ok(Some((count, names::entries(&reply))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio::sync::Semaphore;
+
+    fn bulk(text: &str) -> String {
+        format!("${}\r\n{text}\r\n", text.len())
+    }
+
+    /// A master that answers word by word: everything but COMMAND at once; COMMAND COUNT, with the COMMAND that follows
+    /// it, when it may.
+    async fn serve(mut stream: TcpStream, may: Arc<Semaphore>) {
+        let mut inbox = String::new();
+        let mut buffer = [0; 1024];
+        while let Ok(n @ 1..) = stream.read(&mut buffer).await {
+            inbox += &String::from_utf8_lossy(&buffer[..n]);
+            let Some(end) = inbox.rfind("\r\n") else { continue };
+            let rest = inbox.split_off(end + 2);
+            let lines = std::mem::replace(&mut inbox, rest);
+            for word in lines.split("\r\n") {
+                let reply = match word {
+                    "ROLE" => "*3\r\n$6\r\nmaster\r\n:1\r\n*0\r\n".into(),
+                    "replication" => bulk("role:master\r\nmaster_replid:aaa\r\n"),
+                    "server" | "persistence" => bulk("loading:0\r\n"),
+                    "COUNT" => {
+                        may.acquire().await.unwrap().forget();
+                        ":1\r\n*1\r\n*3\r\n$3\r\nget\r\n:2\r\n*0\r\n".into()
+                    }
+                    _ => continue,
+                };
+                stream.write_all(reply.as_bytes()).await.unwrap();
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn roles_are_told_while_commands_are_awaited() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let dial = listener.local_addr().unwrap().to_string().into();
+        let may = Arc::new(Semaphore::new(0));
+        let gate = Arc::clone(&may);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(serve(stream, Arc::clone(&gate)));
+            }
+        });
+        let limit = Duration::from_secs(20);
+        let target = Target { node: 1, probe: 2, dial, login: None, connect_timeout: limit, down_after: limit };
+        let pace = Pace { every: Duration::from_millis(1), commands: 1, commands_known: -1, ..Pace::default() };
+        let (_pace, paces) = watch::channel(pace);
+        let (reports, mut seen) = mpsc::channel(1);
+        let stop = CancellationToken::new();
+        let running = tokio::spawn(run(target, paces, reports, stop.clone()));
+        for _ in 0..50 {
+            let told = seen.recv().await.unwrap();
+            assert!(matches!(told.seen, Seen::Role { .. }), "{told:?}");
+        }
+        may.add_permits(1);
+        let learnt = loop {
+            match seen.recv().await.unwrap().seen {
+                Seen::Role { .. } => {}
+                other => break other,
+            }
+        };
+        assert!(matches!(&learnt, Seen::Commands { count: 1, entries } if entries.len() == 1), "{learnt:?}");
+        stop.cancel();
+        running.await.unwrap();
+        while seen.recv().await.is_some() {}
+    }
 }

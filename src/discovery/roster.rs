@@ -72,6 +72,7 @@ impl World {
             role: None,
             info: None,
             superseded: false,
+            bystander: false,
             applied: -1,
             rotation: Rotation::default(),
         }

@@ -154,6 +154,9 @@ impl World {
         if follows_line {
             member.superseded = false;
         }
+        if matches!(role, Role::Replica { .. }) {
+            member.bystander = false;
+        }
         member.asked_at = Some(asked);
         let offset = matches!(role, Role::Master { .. }).then_some(role.offset());
         member.role = Some(role);
@@ -184,6 +187,21 @@ impl World {
         self.members.iter().map(|m| m.sight(now, follows(m), stale(m))).collect()
     }
 
+    /// Whether the accepted master answered nothing for `down_after`.
+    pub fn master_silent(&self, now: Instant) -> bool {
+        let member = self.reign.as_ref().and_then(|r| self.member(r.node));
+        let answered = member.and_then(|m| m.answered_at);
+        answered.is_none_or(|at| now.saturating_duration_since(at) >= self.set.down_after)
+    }
+
+    /// The accepted master lives and was kept: whoever else says master now says so for another reason than its absence.
+    pub fn note_bystanders(&mut self) {
+        let reign = self.reign.as_ref().map(|r| r.node);
+        for member in self.members.iter_mut().filter(|m| Some(m.id) != reign && m.says_master()) {
+            member.bystander = true;
+        }
+    }
+
     /// Makes `to` the master. Nothing happens when it is not known well enough.
     pub fn enthrone(&mut self, to: NodeId, config_epoch: u64, confirmed: bool, now: Instant) -> Option<Succession> {
         let member = self.member(to)?;
@@ -208,6 +226,7 @@ impl World {
         let generation = self.next_generation();
         if let Some(member) = self.member_mut(to) {
             member.superseded = false;
+            member.bystander = false;
             if old.is_none_or(|o| o.node != to) {
                 member.generation = generation;
             }
@@ -436,6 +455,38 @@ mod tests {
         lose(&mut world, 0, Error::Refused, now);
         world.age(now);
         assert_eq!(world.list("127.0.0.1:1", false, now), Some(2), "when the first name fails the second is tried");
+    }
+
+    #[test]
+    fn a_bystander_is_one_until_it_follows_or_reigns() {
+        let now = Instant::now();
+        let mut world = pair(now);
+        let promoted = || info("rb", "next", "line", 100);
+        let marked = |w: &World| w.members.iter().filter(|m| m.bystander).map(|m| m.id).collect::<Vec<_>>();
+        world.note_bystanders();
+        assert!(marked(&world).is_empty(), "the master and its replica are none");
+        tell(&mut world, 1, master(100, &[]), promoted(), now);
+        assert!(marked(&world).is_empty(), "not by the claim alone");
+        world.note_bystanders();
+        assert_eq!(marked(&world), [1]);
+        lose(&mut world, 1, Error::Refused, now);
+        tell(&mut world, 1, master(100, &[]), promoted(), now);
+        assert_eq!(marked(&world), [1], "it was away, and claims the same");
+        tell(&mut world, 1, replica("a:1", Link::Down, -1), info("rb", "next", "line", 100), now);
+        assert!(marked(&world).is_empty());
+        tell(&mut world, 1, master(100, &[]), promoted(), now);
+        world.note_bystanders();
+        world.enthrone(1, 0, false, now).unwrap();
+        assert!(marked(&world).is_empty());
+    }
+
+    #[test]
+    fn a_master_is_silent_after_down_after() {
+        let now = Instant::now();
+        let mut world = pair(now);
+        lose(&mut world, 0, Error::Refused, now + 900 * MS);
+        assert!(!world.master_silent(now + 999 * MS), "a refused connection is no silence yet");
+        assert!(world.master_silent(now + 1000 * MS));
     }
 
     #[test]
