@@ -11,6 +11,28 @@
 //! seen on the data path travels back as a hint ([`topology::View::suspect`]).
 //!
 //! Imports point one way, in the order of the `mod` lines below; `tests/tidy.rs` enforces it.
+//!
+//! # One client's pipeline
+//!
+//! A session has requests on at most one shared connection at a time, so that connection's order is the order of its
+//! replies and no reply is ever put aside. Neighbouring requests of one read travel as one *run*: a run that holds a write
+//! goes to the master as a whole, a run of reads goes to one replica; a write behind reads of an earlier batch waits for
+//! them, a read behind a write follows it. A run's bytes stay in the connection's buffer until it is answered: what a node
+//! refused, or what was never written, is sent again from there; what was written and may have been executed never is.
+//!
+//! What needs more than that (MULTI, WATCH, SUBSCRIBE, blocking commands, names nobody vouches for, requests too large to be
+//! held) takes a leased connection for as long as it must (`session/pin.rs`, `session/relay`).
+//!
+//! # Where the code departs from the design
+//!
+//! * PING and ECHO are forwarded like reads, not answered here: only a node knows whether the user may use them.
+//! * A name that is in no table goes to the master on a connection of its own: it may be a renamed MULTI.
+//! * Nothing is read ahead of a session that waits; the kernel's buffer does that. So there is no such setting.
+//! * A large reply makes its connection the reader's own, and what others had behind it is sent elsewhere, except writes
+//!   already on the wire: for their sake the rest is read on, up to `max-client-output`.
+//! * SCAN's cursors are the master's; SORT, GEORADIUS and BITFIELD without a store clause are not rewritten to their `_RO`
+//!   forms. Both only cost reads on the master.
+//! * Scrapes read the workers' counters directly; the `metrics` registry holds the control plane's events only.
 
 #![forbid(unsafe_code)]
 

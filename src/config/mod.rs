@@ -148,8 +148,7 @@ pub struct ListenerConfig {
 }
 
 /// Which nodes answer reads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum ReadPolicy {
     /// Replicas only; refused when none fits.
     Replica,
@@ -163,8 +162,7 @@ pub enum ReadPolicy {
     Master,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Balancer {
     /// The less loaded of two picked at random.
     LeastInFlight,
@@ -175,8 +173,7 @@ pub enum Balancer {
 }
 
 /// Whose login a session's commands run under.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum ClientAuth {
     /// The client's own AUTH, checked by Redis itself; commands run under that user.
     Passthrough,
