@@ -29,6 +29,19 @@ async fn finds_master_and_readers_by_nodes() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_start_is_no_reason_to_warn_of_masters() {
+    let set = Set::new(1, 0, 0);
+    // One that hangs keeps the decision waiting: meanwhile the master is known to say so, and not accepted yet.
+    set.nodes[1].signal("-STOP");
+    let mut watch = Watch::start(SetConfig { name: "quiet".into(), ..config(set.by_nodes()) });
+    watch.until_open(0).await;
+    let lines = log::lines_of("quiet");
+    assert!(lines.iter().any(|l| l.contains("master verified")), "{lines:#?}");
+    let fenced = |l: &&String| l.contains("WARN") && l.contains("fenced");
+    assert_eq!(lines.iter().find(fenced), None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kill_9_under_three_sentinels() {
     let mut set = Set::new(3, 3, 1000);
     let mut watch = Watch::start(config(set.by_sentinels()));
