@@ -22,10 +22,10 @@ pub fn classify(mut args: Args<'_>) -> Verdict {
 /// `rest` begins behind the name of `command`.
 fn refine(command: &'static Command, mut rest: Args<'_>) -> Verdict {
     let mut subject = command;
-    if command.refine == Refine::Sub {
-        if let Some(child) = rest.next().and_then(|name| command.child(name)) {
-            subject = child;
-        }
+    if command.refine == Refine::Sub
+        && let Some(child) = rest.next().and_then(|name| command.child(name))
+    {
+        subject = child;
     }
     let class = match subject.refine {
         Refine::Block if blocks(rest) => Class::Blocking,

@@ -42,10 +42,12 @@ impl ReplyScanner {
     /// `input` begins at the first byte of the current reply not yet passed on.
     #[inline]
     pub fn scan(&mut self, input: &[u8]) -> Found {
-        if self.left == 1 && self.at == 0 && !self.in_line {
-            if let Some(len) = plain(input) {
-                return Found::Whole { len };
-            }
+        if self.left == 1
+            && self.at == 0
+            && !self.in_line
+            && let Some(len) = plain(input)
+        {
+            return Found::Whole { len };
         }
         self.elements(input)
     }

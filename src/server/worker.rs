@@ -15,6 +15,8 @@ use crate::metrics::{Cells, Count};
 use crate::session::{self, Front, Session, Shared};
 use crate::topology::View;
 
+/// As the default of Redis' `tcp-keepalive`.
+const CLIENT_KEEPALIVE: Duration = Duration::from_secs(300);
 /// After a failed accept (out of file descriptors, mostly) the next one waits this long.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -113,6 +115,9 @@ async fn accept(socket: TcpListener, front: Rc<Front>, stop: CancellationToken) 
 
 fn admit(front: &Rc<Front>, stream: tokio::net::TcpStream, lane: crate::upstream::LaneId) {
     let _ = stream.set_nodelay(true);
+    // As Redis' own tcp-keepalive: a client that vanished does not stay for ever.
+    let keepalive = socket2::TcpKeepalive::new().with_time(CLIENT_KEEPALIVE);
+    let _ = socket2::SockRef::from(&stream).set_tcp_keepalive(&keepalive);
     if front.shared.sessions.fetch_add(1, Relaxed) >= front.limits.sessions {
         front.shared.sessions.fetch_sub(1, Relaxed);
         front.cells.count(Count::ConnectionsRefused, 1);
@@ -121,9 +126,5 @@ fn admit(front: &Rc<Front>, stream: tokio::net::TcpStream, lane: crate::upstream
     }
     front.cells.count(Count::ConnectionsAccepted, 1);
     let front = Rc::clone(front);
-    tokio::task::spawn_local(async move {
-        let shared = Arc::clone(&front.shared);
-        Session::serve(front, stream, lane).await;
-        shared.sessions.fetch_sub(1, Relaxed);
-    });
+    tokio::task::spawn_local(Session::serve(front, stream, lane));
 }

@@ -2,7 +2,11 @@
 //!
 //! Says which file acts on which command. Must not be reached by anything that may share a connection.
 
+use std::io;
 use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::state::Silence;
 use super::{Session, Turn, errors};
@@ -10,7 +14,18 @@ use crate::command::{self, Class, Command};
 use crate::metrics::Count;
 use crate::resp::{Args, Violation, encode};
 use crate::route::Want;
-use crate::upstream::{LaneId, Lease, Refused};
+use crate::upstream::{LaneId, Lease, Refused, Target};
+
+/// Between two tries to get a connection of one's own.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// What to do while all the connections of their own that there may be are in use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Bound {
+    Refuse,
+    /// It is for one request only, and so are many of the others: one will be free in a moment.
+    Wait,
+}
 
 impl Session {
     /// Acts on one turn. False: the session ends.
@@ -28,7 +43,7 @@ impl Session {
         if !self.drained().await {
             return false;
         }
-        if !self.state.borrow().replay.is_empty() {
+        if self.state.borrow().must_send_again() {
             // What must be sent again comes before the turn at hand.
             self.put_back(request);
             return true;
@@ -51,7 +66,7 @@ impl Session {
     }
 
     /// What else the client sent is not looked at any more.
-    fn close_after_replies(&self) -> bool {
+    pub(super) fn close_after_replies(&self) -> bool {
         let s = &mut *self.state.borrow_mut();
         s.input.clear();
         s.rescan = false;
@@ -62,7 +77,8 @@ impl Session {
     /// CLIENT REPLY: only redweir leaves replies out, nodes always answer.
     fn set_reply_mode(&self, request: &[u8]) -> bool {
         let mode = Args::new(request).nth(2).unwrap_or_default().to_ascii_lowercase();
-        let silence = match (&*mode, self.state.borrow().silence) {
+        let before = self.state.borrow().silence;
+        let silence = match (&*mode, before) {
             _ if Args::new(request).remaining() != 3 => return self.local(&errors::arity("client|reply")),
             (b"on", _) => Silence::Not,
             (b"off", _) => Silence::All,
@@ -78,7 +94,9 @@ impl Session {
     async fn command(self: &Rc<Self>, request: &[u8]) -> bool {
         let skipped = self.state.borrow().silence == Silence::Next;
         let goes_on = self.act(request).await;
-        if skipped {
+        // A SKIP behind a SKIP is for the next one again.
+        let again = command::classify(Args::new(request)).command.is_some_and(|c| c.name == "client|reply");
+        if skipped && !again {
             self.state.borrow_mut().silence.end_next();
         }
         goes_on
@@ -137,6 +155,7 @@ impl Session {
         let lane = self.front.pool.lane(self.front.first_lane(2));
         let s = &mut *self.state.borrow_mut();
         (s.lane, s.resp, s.db) = (lane, 2, 0);
+        (s.silence, s.wrote) = (Silence::Not, false);
         s.name.clear();
     }
 
@@ -146,7 +165,7 @@ impl Session {
             let s = self.state.borrow();
             (s.lane, Args::new(request).nth(1).and_then(number))
         };
-        let reply = match self.ask(Want::Read, request).await {
+        let reply = match self.ask(self.authority(), request).await {
             Ok((reply, mut lease)) => {
                 if let (b"+OK\r\n", Some(db)) = (&*reply, db) {
                     lease.set_db(db);
@@ -160,52 +179,110 @@ impl Session {
         self.local(&reply)
     }
 
-    /// One request on a connection of its own, to the master or whichever node the policy picks for a read.
+    /// One request that may be repeated, on a connection of its own, to the master or whichever node the policy picks for a
+    /// read. Should that node be lost meanwhile, another one is asked.
     ///
     /// # Errors
-    /// The error reply to give the client when there is no such connection.
+    /// The error reply to give the client when no node answers within the hold time.
     pub(super) async fn ask(&self, want: Want, request: &[u8]) -> Result<(Vec<u8>, Lease), Vec<u8>> {
         let lane = self.state.borrow().lane;
-        let mut lease = self.lease(lane, want).await?;
-        let reply = lease.exchange(request).await.map_err(|e| errors::no_connection(&e))?;
-        Ok((reply, lease))
+        let deadline = Instant::now() + self.front.listener.hold;
+        loop {
+            let mut lease = self.lease_until(lane, want, deadline, Bound::Wait).await?;
+            match self.exchange(&mut lease, want, request).await {
+                Ok(reply) => return Ok((reply, lease)),
+                Err(e) if Instant::now() >= deadline => return Err(errors::no_connection(&e)),
+                Err(_) => tokio::time::sleep(PAUSE).await,
+            }
+        }
+    }
+
+    /// One request, one reply; given up when the node is lost, which a stopped process does not say by itself.
+    ///
+    /// # Errors
+    /// Those of the socket; `ConnectionAborted` when the topology says that the node is no longer what it was asked as.
+    pub(super) async fn exchange(&self, lease: &mut Lease, want: Want, request: &[u8]) -> io::Result<Vec<u8>> {
+        let target = lease.target.clone();
+        tokio::select! {
+            reply = lease.exchange(request) => reply,
+            () = self.lost(&target, want) => Err(io::ErrorKind::ConnectionAborted.into()),
+        }
+    }
+
+    async fn lost(&self, target: &Target, want: Want) {
+        let mut epochs = self.front.view.subscribe();
+        while self.front.still_serves(target, want) {
+            if epochs.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// The database a connection is in after a transaction that may have changed it.
+    pub(super) async fn current_db(&self, lease: &mut Lease, want: Want) -> Option<u32> {
+        let mut request = Vec::new();
+        encode::request(&mut request, [&b"CLIENT"[..], b"INFO"].into_iter());
+        let reply = self.exchange(lease, want, &request).await.ok()?;
+        let text = String::from_utf8_lossy(&reply).into_owned();
+        text.split_whitespace().find_map(|field| field.strip_prefix("db="))?.parse().ok()
+    }
+
+    /// A connection of its own that is in database `db`.
+    ///
+    /// # Errors
+    /// The error reply to give the client.
+    pub(super) async fn lease_in(&self, lane: LaneId, want: Want, db: u32) -> Result<Lease, Vec<u8>> {
+        let deadline = Instant::now() + self.front.listener.hold;
+        loop {
+            let mut lease = self.lease_until(lane, want, deadline, Bound::Refuse).await?;
+            let target = lease.target.clone();
+            let selected = tokio::select! {
+                selected = lease.select(db) => selected,
+                () = self.lost(&target, want) => Err(io::ErrorKind::ConnectionAborted.into()),
+            };
+            match selected {
+                Ok(()) => return Ok(lease),
+                Err(e) if e.kind() == io::ErrorKind::InvalidInput || Instant::now() >= deadline => {
+                    return Err(errors::no_connection(&e));
+                }
+                Err(_) => tokio::time::sleep(PAUSE).await,
+            }
+        }
     }
 
     /// A connection of its own, waiting for a master like any held request.
     ///
     /// # Errors
     /// The error reply to give the client.
-    pub(super) async fn lease(&self, lane: LaneId, want: Want) -> Result<Lease, Vec<u8>> {
-        let deadline = tokio::time::Instant::now() + self.front.listener.hold;
+    async fn lease_until(&self, lane: LaneId, want: Want, deadline: Instant, bound: Bound) -> Result<Lease, Vec<u8>> {
         let mut epochs = self.front.view.subscribe();
         loop {
             epochs.mark_unchanged();
+            let mut full = false;
             if let Some(target) = self.front.target(want) {
                 match self.front.pool.lease(lane, &target).await {
                     Ok(lease) => return Ok(lease),
                     Err(Refused::Handshake(text)) => return Err(format!("-{text}\r\n").into_bytes()),
-                    Err(Refused::Io(e)) if e.kind() == std::io::ErrorKind::WouldBlock => {
-                        return Err(errors::PINNED_FULL.to_vec());
-                    }
+                    Err(Refused::Io(e)) if e.kind() == io::ErrorKind::WouldBlock => full = true,
                     Err(_) => {}
                 }
             }
-            let pause = tokio::time::Duration::from_millis(20);
-            let _ = tokio::time::timeout(pause, epochs.changed()).await;
-            if tokio::time::Instant::now() >= deadline {
+            let over = Instant::now() >= deadline;
+            if full && (over || bound == Bound::Refuse) {
+                return Err(errors::PINNED_FULL.to_vec());
+            }
+            if over {
                 self.front.cells.count(Count::RefusedHold, 1);
                 return Err(errors::hold_expired(self.front.listener.hold));
             }
+            let _ = tokio::time::timeout(PAUSE, epochs.changed()).await;
         }
     }
 
     /// SCRIPT FLUSH and its like: to every node; the answer is the master's.
     async fn on_all_nodes(&self, request: &[u8]) -> bool {
-        let reply = match self.ask(Want::Master, request).await {
-            Ok((reply, lease)) => {
-                self.front.pool.give_back(self.state.borrow().lane, lease);
-                reply
-            }
+        let reply = match self.once(request).await {
+            Ok(reply) => reply,
             Err(text) => text,
         };
         if reply.first() != Some(&b'-') {
@@ -214,11 +291,21 @@ impl Session {
         self.local(&reply)
     }
 
+    /// One request to the master, never repeated.
+    async fn once(&self, request: &[u8]) -> Result<Vec<u8>, Vec<u8>> {
+        let lane = self.state.borrow().lane;
+        let deadline = Instant::now() + self.front.listener.hold;
+        let mut lease = self.lease_until(lane, Want::Master, deadline, Bound::Wait).await?;
+        let reply = self.exchange(&mut lease, Want::Master, request).await.map_err(|e| errors::no_connection(&e))?;
+        self.front.pool.give_back(lane, lease);
+        Ok(reply)
+    }
+
     async fn on_replicas(&self, request: &[u8]) {
         let lane = self.state.borrow().lane;
         for target in self.front.replicas() {
             if let Ok(mut lease) = self.front.pool.lease(lane, &target).await
-                && lease.exchange(request).await.is_ok()
+                && self.exchange(&mut lease, Want::Read, request).await.is_ok()
             {
                 self.front.pool.give_back(lane, lease);
             }

@@ -5,7 +5,7 @@
 use super::Session;
 use super::kind::{self, Kind};
 use super::settle::{self, Settled};
-use super::state::{Park, Silence, State};
+use super::state::{Park, Side, Silence, State};
 use crate::command;
 use crate::metrics::Count;
 use crate::resp::{Args, request};
@@ -28,6 +28,10 @@ impl Receiver for Session {
         if done {
             self.answered(s, 1, times);
         }
+        // On a spoiled connection a large reply is one that was executed behind what was refused: that stays refused.
+        for before in std::mem::take(&mut s.settled) {
+            self.push(s, &before.reply);
+        }
         self.push(s, bytes);
         s.backlogged = !done;
         if s.dead { 0 } else { s.out.len() }
@@ -38,7 +42,7 @@ impl Receiver for Session {
         s.in_flight = s.in_flight.saturating_sub(1);
         let refused = refusal::of(reply);
         match refused {
-            Some(Refusal::ReadOnly | Refusal::Redirect) => self.front.view.suspect(Hint::Demoted(node)),
+            Some(Refusal::ReadOnly) => self.front.view.suspect(Hint::Demoted(node)),
             Some(Refusal::Loading | Refusal::MasterDown) => self.front.view.suspect(Hint::Unready(node)),
             None => {}
         }
@@ -53,6 +57,22 @@ impl Receiver for Session {
             s.tries += 1;
             self.conclude(s);
         }
+        s.wake();
+    }
+
+    fn rejected(&self) {
+        // The user is gone or has another password: Redis too cuts such connections (ACL DELUSER).
+        self.state.borrow_mut().die();
+    }
+
+    fn returned(&self, requests: &[u8], node: u16) {
+        let s = &mut *self.state.borrow_mut();
+        for request in request::each(requests) {
+            s.in_flight = s.in_flight.saturating_sub(1);
+            self.count_retry(request);
+            s.returned.extend_from_slice(request);
+        }
+        s.avoid = Some(node);
         s.wake();
     }
 
@@ -77,6 +97,7 @@ impl Receiver for Session {
             s.replay.extend_from_slice(request);
         }
         s.avoid = Some(node);
+        s.behind_write |= s.side == Side::Master;
         s.tries += 1;
         s.wake();
     }
@@ -93,7 +114,7 @@ impl Session {
         let before = s.in_flight;
         s.in_flight = before.saturating_sub(n);
         let throttled = before >= self.front.limits.pipeline as u32;
-        if throttled || (s.in_flight == 0 && (s.park == Park::Drain || s.closing || s.rescan)) {
+        if throttled || (s.in_flight == 0 && (s.park == Park::Drain || s.closing || s.rescan || s.must_send_again())) {
             s.wake();
         }
     }

@@ -60,6 +60,7 @@ impl Session {
         if s.in_flight > 0 {
             return self.join(s, bytes, run, side, now);
         }
+        let side = if s.behind_write { Side::Master } else { side };
         let want = if side == Side::Replica { Want::Read } else { Want::Master };
         match self.front.way(want, s.lane, s.avoid.take()) {
             Way::Conn { conn, reason, epoch } => {
@@ -117,6 +118,7 @@ impl Session {
         self.count(conn.target.node, run, reason, s.side);
         s.in_flight += run.n;
         s.wrote |= !idempotent;
+        s.behind_write |= !idempotent;
         s.conn = Some(conn);
         if s.reserved > 0 {
             self.unhold(s, true);

@@ -18,6 +18,8 @@ pub const HOLD_FULL: &[u8] =
     b"-MASTERDOWN redweir: no verified master and the queue of held requests is full; nothing was executed\r\n";
 pub const PINNED_FULL: &[u8] =
     b"-ERR redweir: too many connections of their own in use (max-pinned); nothing was executed\r\n";
+pub const LOGINS_FULL: &[u8] =
+    b"-ERR redweir: too many different users and passwords are in use; you are still who you were\r\n";
 pub const NAME_INVALID: &[u8] = b"-ERR Client names cannot contain spaces, newlines or special characters.\r\n";
 pub const SYNTAX: &[u8] = b"-ERR syntax error\r\n";
 pub const EXECABORT: &[u8] = b"-EXECABORT Transaction discarded because of previous errors.\r\n";

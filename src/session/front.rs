@@ -56,7 +56,7 @@ pub struct Front {
     picker: RefCell<Picker>,
     /// The reader chosen in this round, kept while its connection has unwritten requests to join.
     choice: Cell<Option<Choice>>,
-    waiting: RefCell<Vec<Waker>>,
+    waiting: RefCell<Vec<(u64, Waker)>>,
     /// Everyone connected, by id: needed to drain.
     sessions: RefCell<HashMap<u64, Weak<Session>>>,
     /// Grows each time `waiting` is emptied, so that nobody is in it twice.
@@ -208,6 +208,17 @@ impl Front {
         }
     }
 
+    /// Whether a connection of one's own may stay: its node lives, in the same life, and no other is the master instead.
+    pub fn still_serves(&self, target: &Target, want: Want) -> bool {
+        let mut cache = self.snapshot.borrow_mut();
+        let topology = cache.load();
+        let moved = match topology.shards.first().map(|shard| &shard.writes) {
+            Some(Writes::Open(master)) => want == Want::Master && *master != target.node,
+            _ => false,
+        };
+        !moved && judge(topology, target) == Verdict::Keep
+    }
+
     /// Every replica that could be reached, in rotation or not.
     pub fn replicas(&self) -> Vec<Target> {
         let topology = self.topology();
@@ -220,10 +231,10 @@ impl Front {
     }
 
     /// Wakes `waker` at the next change of topology. `round` is the caller's memory of having asked.
-    pub fn wait_for_change(&self, waker: &Waker, round: &mut u64) {
+    pub(super) fn wait_for_change(&self, id: u64, waker: &Waker, round: &mut u64) {
         if *round != self.round.get() {
             *round = self.round.get();
-            self.waiting.borrow_mut().push(waker.clone());
+            self.waiting.borrow_mut().push((id, waker.clone()));
         }
     }
 
@@ -234,7 +245,7 @@ impl Front {
             let topology = self.topology();
             self.pool.sweep(|target| judge(&topology, target));
             self.round.set(self.round.get() + 1);
-            for waker in self.waiting.take() {
+            for (_, waker) in self.waiting.take() {
                 waker.wake();
             }
         }
@@ -245,7 +256,16 @@ impl Front {
         self.cells.sessions.add(1);
     }
 
-    pub(super) fn leave(&self, id: u64) {
+    /// Whether writes are held: there is no verified master.
+    pub fn is_held(&self) -> bool {
+        self.snapshot.borrow_mut().load().shards.first().is_none_or(|shard| shard.writes == Writes::Held)
+    }
+
+    pub(super) fn leave(&self, id: u64, round: u64) {
+        if round == self.round.get() {
+            self.waiting.borrow_mut().retain(|(waiting, _)| *waiting != id);
+        }
+        self.shared.sessions.fetch_sub(1, Relaxed);
         self.sessions.borrow_mut().remove(&id);
         self.cells.sessions.sub(1);
     }

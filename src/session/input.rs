@@ -20,8 +20,6 @@ use super::{Session, Turn, errors};
 use crate::metrics::{Count, Tick};
 use crate::resp::{Scan, inline};
 
-/// Reply bytes waiting for a slow client above which redweir stops reading from it.
-const OUT_FULL: usize = 1 << 20;
 /// A connection attempt to the master failed: look again this much later, even if nothing changes.
 const RETRY: Duration = Duration::from_millis(20);
 
@@ -49,17 +47,20 @@ impl Session {
             if s.dead || self.poll_out(s, cx).is_err() {
                 return Poll::Ready(Turn::Close);
             }
-            if s.out.len() > OUT_FULL || s.in_flight >= self.front.limits.pipeline as u32 {
+            if s.out.len() > self.front.limits.client_output_bytes / 2
+                || s.in_flight >= self.front.limits.pipeline as u32
+            {
                 return Poll::Pending;
             }
-            if s.in_flight == 0 && !s.replay.is_empty() {
+            if s.in_flight == 0 && s.must_send_again() {
                 if s.tries > TRIES && s.park == Park::Not {
-                    self.park(s, Park::Hold, s.replay.len());
+                    self.park(s, Park::Hold, s.replay.len() + s.returned.len());
                 }
-                let replay = std::mem::take(&mut s.replay);
-                s.input.splice(0..0, replay);
-                s.scanner.reset();
-                s.rescan = true;
+                if s.park == Park::Drain {
+                    // Not drained after all: a request whose reply is to be left out is among them.
+                    s.park = Park::Not;
+                }
+                s.take_again();
             }
             if s.park != Park::Not && !self.poll_unpark(s, cx) {
                 return Poll::Pending;
@@ -77,7 +78,7 @@ impl Session {
                 }
             }
             if s.closing {
-                let done = s.in_flight == 0 && s.out.is_empty() && s.replay.is_empty();
+                let done = s.in_flight == 0 && s.out.is_empty() && !s.must_send_again();
                 return if done { Poll::Ready(Turn::Close) } else { Poll::Pending };
             }
             match ready!(self.poll_input(s, cx)) {
@@ -100,6 +101,10 @@ impl Session {
         if let Some(turn) = self.arrived(s, read.map(|()| bytes.len())) {
             return Poll::Ready(turn);
         }
+        if s.in_flight == 0 && !s.more {
+            s.behind_write = false;
+        }
+        s.more = bytes.len() == SCRATCH;
         let (consumed, stop) = self.walk(s, bytes, self.front.clock.now());
         s.input.extend_from_slice(&bytes[consumed..]);
         Poll::Ready(self.after_walk(s, stop))
@@ -143,8 +148,10 @@ impl Session {
                 if s.input.is_empty() && s.input.capacity() > 0 {
                     s.input = Vec::new();
                 }
-                if s.in_flight == 0 || s.tries == 0 {
-                    s.refusing = false;
+                if s.refusing && s.in_flight == 0 && !s.must_send_again() {
+                    // Everything that was held is refused; what comes now has its own time.
+                    self.unhold(s, false);
+                    (s.refusing, s.stuck_since, s.tries) = (false, None, 0);
                 }
                 None
             }
@@ -213,9 +220,9 @@ impl Session {
                     if let Some(stopped) = self.go(s, buf, &run, now) {
                         return stopped;
                     }
-                    match self.odd(buf, run.end, odd) {
+                    match self.odd(s, (buf, run.end), odd, now) {
                         Ok(next) => run = Run::at(next),
-                        Err((consumed, turn)) => return (consumed, Stop::Turn(turn)),
+                        Err(stopped) => return stopped,
                     }
                 }
             }
@@ -238,19 +245,49 @@ impl Session {
     }
 
     /// Input that is no multibulk request: inline lines, nothings, violations.
-    fn odd(&self, buf: &[u8], at: usize, scan: Scan) -> Result<usize, (usize, Turn)> {
+    fn odd(
+        self: &Rc<Self>,
+        s: &mut State,
+        (buf, at): (&[u8], usize),
+        scan: Scan,
+        now: Tick,
+    ) -> Result<usize, (usize, Stop)> {
         match scan {
             Scan::Nothing { len } => Ok(at + len),
             Scan::Inline { len } => {
                 let line = &buf[at..at + len - 1];
                 match inline::to_array(line.strip_suffix(b"\r").unwrap_or(line)) {
                     Ok(request) if request.is_empty() => Ok(at + len),
-                    Ok(request) => Err((at + len, Turn::Inline(request))),
-                    Err(violation) => Err((at, Turn::Invalid(violation))),
+                    Ok(request) => self.typed(s, &request, (at, at + len), now),
+                    Err(violation) => Err((at, Stop::Turn(Turn::Invalid(violation)))),
                 }
             }
-            Scan::Invalid(violation) => Err((at, Turn::Invalid(violation))),
+            Scan::Invalid(violation) => Err((at, Stop::Turn(Turn::Invalid(violation)))),
             Scan::Request { .. } | Scan::Incomplete { .. } => Ok(at),
+        }
+    }
+
+    /// A request that came as a line, at `at` up to `next` of the input: a run of its own.
+    fn typed(
+        self: &Rc<Self>,
+        s: &mut State,
+        request: &[u8],
+        (at, next): (usize, usize),
+        now: Tick,
+    ) -> Result<usize, (usize, Stop)> {
+        let kind = self.kind(request);
+        if kind == Kind::Alone || s.refusing || s.silence == Silence::Next {
+            // The long way: it becomes an array at the front of the input.
+            return Err((next, Stop::Turn(Turn::Inline(request.to_vec()))));
+        }
+        let mut run = Run::at(0);
+        run.add(request.len(), kind);
+        match self.dispatch(s, request, &run, now) {
+            Go::Sent => Ok(next),
+            Go::Wait(park) => {
+                self.park(s, park, request.len());
+                Err((at, Stop::Parked))
+            }
         }
     }
 
@@ -279,16 +316,18 @@ impl Session {
     fn poll_unpark(&self, s: &mut State, cx: &mut Context<'_>) -> bool {
         match s.park {
             Park::Not => {}
-            Park::Drain if s.in_flight > 0 || !s.replay.is_empty() => return false,
+            Park::Drain if s.in_flight > 0 => return false,
             Park::Drain => s.silence.end_next(),
             Park::Hold => {
                 let since = s.stuck_since.unwrap_or_else(Instant::now);
                 if since.elapsed() >= self.front.listener.hold {
                     s.refusing = true;
                 } else if s.timer.is_none() && !s.refusing {
-                    self.front.wait_for_change(cx.waker(), &mut s.round);
+                    self.front.wait_for_change(self.id, cx.waker(), &mut s.round);
                     let left = self.front.listener.hold.saturating_sub(since.elapsed());
-                    let mut timer = Box::pin(tokio::time::sleep(left.min(RETRY)));
+                    // While writes are held only news can help; a node that could not be dialled is tried again.
+                    let pause = if self.front.is_held() { left } else { left.min(RETRY) };
+                    let mut timer = Box::pin(tokio::time::sleep(pause));
                     let early = timer.as_mut().poll(cx).is_ready();
                     s.timer = Some(timer);
                     return early;
@@ -320,6 +359,7 @@ impl Session {
         let text =
             if s.reserved > 0 { errors::hold_expired(self.front.listener.hold) } else { errors::HOLD_FULL.to_vec() };
         self.push(s, &text);
+        s.silence.end_next();
     }
 
     /// Writes what is queued. `Err`: the client is gone.

@@ -3,7 +3,7 @@
 //! Must not check a password. Invariant: a session's commands travel only on connections its own login opened (or, with
 //! `client-auth = proxy` and no login, redweir's).
 
-use super::Session;
+use super::{Session, errors};
 use crate::config::Login;
 use crate::resp::Args;
 use crate::route::Want;
@@ -20,11 +20,11 @@ impl Session {
         };
         let reply = match self.ask(self.authority(), request).await {
             Ok((reply, lease)) => {
-                if reply.starts_with(b"+OK") && login.is_some() {
-                    let resp = self.state.borrow().resp;
-                    self.adopt(Lane { login, resp }, Some(lease));
+                let resp = self.state.borrow().resp;
+                match reply.starts_with(b"+OK") && login.is_some() {
+                    true if !self.adopt(Lane { login, resp }, Some(lease)) => errors::LOGINS_FULL.to_vec(),
+                    _ => reply,
                 }
-                reply
             }
             Err(text) => text,
         };
@@ -35,20 +35,20 @@ impl Session {
     /// set's role.
     pub(super) async fn hello(&self, request: &[u8]) -> bool {
         let reply = match self.ask(self.authority(), request).await {
-            Ok((reply, lease)) if reply.first() != Some(&b'-') => {
-                self.greeted(request, lease);
-                as_ours(&reply, self.id)
-            }
+            Ok((reply, lease)) if reply.first() != Some(&b'-') => match self.greeted(request, lease) {
+                true => as_ours(&reply, self.id),
+                false => errors::LOGINS_FULL.to_vec(),
+            },
             Ok((reply, _)) => reply,
             Err(text) => text,
         };
         self.local(&reply)
     }
 
-    fn greeted(&self, request: &[u8], lease: Lease) {
+    fn greeted(&self, request: &[u8], lease: Lease) -> bool {
         let mut words = Args::new(request).skip(1);
         let old = self.state.borrow().lane;
-        let Some(mut lane) = self.front.pool.describe(old) else { return };
+        let Some(mut lane) = self.front.pool.describe(old) else { return false };
         if let Some(version) = words.next() {
             lane.resp = if version == b"3" { 3 } else { 2 };
         }
@@ -64,12 +64,13 @@ impl Session {
             }
         }
         // A connection that bears this client's name is not lent to another.
-        self.adopt(lane, (!named).then_some(lease));
+        self.adopt(lane, (!named).then_some(lease))
     }
 
-    fn adopt(&self, lane: Lane, lease: Option<Lease>) {
+    /// False: there are too many different logins already, and the session stays who it was.
+    fn adopt(&self, lane: Lane, lease: Option<Lease>) -> bool {
         let resp = lane.resp;
-        let id = self.front.pool.lane(lane);
+        let Some(id) = self.front.pool.new_lane(lane) else { return false };
         {
             let s = &mut *self.state.borrow_mut();
             s.lane = id;
@@ -78,10 +79,11 @@ impl Session {
         if let Some(lease) = lease {
             self.front.pool.give_back(id, lease);
         }
+        true
     }
 
     /// The master knows best who may log in; any node will do while there is none.
-    fn authority(&self) -> Want {
+    pub(super) fn authority(&self) -> Want {
         if self.front.target(Want::Master).is_some() { Want::Master } else { Want::Read }
     }
 }

@@ -53,6 +53,24 @@ pub struct Session {
     state: RefCell<State>,
 }
 
+/// A session's place among all sessions; given up even if the session panics.
+struct Seat(Rc<Session>);
+
+impl Seat {
+    fn take(session: &Rc<Session>) -> Self {
+        session.front.enter(session);
+        Self(Rc::clone(session))
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let round = self.0.state.try_borrow().map_or(0, |s| s.round);
+        self.0.front.leave(self.0.id, round);
+        self.0.front.cells.count(Count::ConnectionsClosed, 1);
+    }
+}
+
 /// Says no to a connection that is one too many.
 pub fn turn_away(stream: &TcpStream) {
     let _ = stream.try_write(errors::MAX_CLIENTS);
@@ -64,7 +82,7 @@ impl Session {
         let state = State::new(stream, lane, front.limits.max_bulk_bytes);
         let id = front.shared.next_id();
         let session = Rc::new(Self { id, front, state: RefCell::new(state) });
-        session.front.enter(&session);
+        let _seat = Seat::take(&session);
         loop {
             let turn = std::future::poll_fn(|cx| session.poll_turn(cx)).await;
             if matches!(turn, Turn::Close) || !Box::pin(session.take_turn(turn)).await {
@@ -93,8 +111,6 @@ impl Session {
         if let Some(conn) = s.conn.take().filter(|_| s.backlogged) {
             conn.resume();
         }
-        self.front.leave(self.id);
-        self.front.cells.count(Count::ConnectionsClosed, 1);
     }
 
     /// Resolves when every request before this point is answered. False: the session must close.

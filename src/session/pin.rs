@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 
 use super::errors;
-use super::pubsub::Frame;
+use super::pubsub::{self, Frame, Sort};
 use crate::command::{Class, Verdict};
 
 /// What to do with a request of a pinned session.
@@ -27,6 +27,8 @@ pub enum Admit {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Expect {
     Select(u32),
+    /// MULTI, which may be refused.
+    Multi,
     Reset,
     Quit,
     /// The reply is not the client's.
@@ -35,19 +37,19 @@ pub enum Expect {
     Abort,
 }
 
-/// What the node still owes, in order.
-#[derive(Debug)]
-enum Due {
-    /// So many replies of no consequence.
-    Replies(u64),
-    Expected(Expect),
-    /// So many confirmations of one subscription command, or one error in place of them all.
-    Confirmations(u64),
-}
-
 const DISCARD: &[u8] = b"*1\r\n$7\r\nDISCARD\r\n";
 /// Raises the connection's replication offset to the master's present one (offsets.md section 5).
 const FENCE: &[u8] = b"*3\r\n$7\r\nPUBLISH\r\n$13\r\nredweir:fence\r\n$0\r\n\r\n";
+
+/// What the server still owes, in the order of its answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Awaited {
+    Reply(Option<Expect>),
+    /// A subscription command: so many confirmations, or one error.
+    Confirms(u64),
+    /// UNSUBSCRIBE and its like without names: one confirmation for each that is subscribed when its turn comes, at least one.
+    Everything(Sort),
+}
 
 /// The state of a pinned session.
 #[derive(Debug, Default)]
@@ -56,13 +58,11 @@ pub struct Pin {
     /// A queued command was refused here: EXEC must not run.
     poisoned: bool,
     watching: bool,
-    /// Has subscribed and is not known to have left every channel.
-    pub listens: bool,
-    /// Subscriptions queued in the transaction, for EXEC to carry out: to shard channels, to others.
-    queued: [bool; 2],
-    /// Subscriptions by the last confirmation, of the same two kinds.
-    left: [i64; 2],
-    due: VecDeque<Due>,
+    /// What the server has confirmed: channels, patterns, sharded channels.
+    subscribed: [i64; 3],
+    /// A transaction held a subscription command: what is subscribed now is not known, so the pin is never free again.
+    unsure: bool,
+    awaited: VecDeque<Awaited>,
     used: bool,
     /// Did something a lent connection must not keep.
     pub tainted: bool,
@@ -76,12 +76,12 @@ pub struct Pin {
 
 impl Pin {
     pub fn is_free(&self) -> bool {
-        !self.multi && !self.watching && !self.listens && self.is_quiet()
+        !self.multi && !self.watching && !self.listens() && self.is_quiet()
     }
 
     /// Everything sent is answered.
     pub fn is_quiet(&self) -> bool {
-        self.due.is_empty()
+        self.awaited.is_empty()
     }
 
     /// Something was forwarded already.
@@ -89,14 +89,34 @@ impl Pin {
         self.used
     }
 
-    /// A subscription command needs nothing before it to be answered.
-    pub fn is_subscribing(&self, verdict: &Verdict) -> bool {
-        self.multi || verdict.command.is_some_and(|c| is_subscription(c.name))
+    /// Messages may come: it has subscribed and is not known to have left everything.
+    pub fn listens(&self) -> bool {
+        self.unsure || self.is_subscribed() || self.confirms()
+    }
+
+    fn is_subscribed(&self) -> bool {
+        self.subscribed.iter().any(|n| *n > 0)
+    }
+
+    /// A subscription command is not answered yet: whether the session is a subscriber is not known.
+    fn confirms(&self) -> bool {
+        self.awaited.iter().any(|a| !matches!(a, Awaited::Reply(_)))
+    }
+
+    /// Must everything before this request be answered first? What redweir answers itself must not overtake, and what may
+    /// change the state must not go out while it is not known whether a subscription came to be.
+    pub fn must_wait(&self, verdict: &Verdict) -> bool {
+        let name = verdict.command.map_or("", |c| c.name);
+        if self.is_quiet() || (is_subscription(name) && !self.multi) {
+            return false;
+        }
+        let local = matches!(verdict.class, Class::Forbidden | Class::Session | Class::Local);
+        self.confirms() || is_refused(verdict, name) || (local && !self.multi)
     }
 
     /// In RESP2 a subscriber may only do what the server itself lets it.
     fn is_restricted(&self, resp: u8) -> bool {
-        self.listens && resp < 3
+        self.is_subscribed() && !self.unsure && resp < 3
     }
 
     /// Judges the next request; what it returns must then be carried out.
@@ -106,17 +126,11 @@ impl Pin {
             "reset" => self.leave(Expect::Reset),
             "quit" => self.leave(Expect::Quit),
             _ if self.multi => self.queue(verdict, name),
-            // Before anything is left to the server: it may not listen at all, the subscription having failed.
-            "monitor" | "script|debug" | "client|reply" => Admit::Answer(errors::forbidden(name)),
-            _ if verdict.class == Class::Forbidden => Admit::Answer(errors::forbidden(name)),
-            _ if self.is_restricted(resp) && !is_subscription(name) => {
-                // The server refuses all but PING, if it really listens.
-                self.tainted |= name != "ping";
-                self.send(None)
-            }
+            _ if is_refused(verdict, name) => Admit::Answer(errors::forbidden(name)),
+            _ if self.is_restricted(resp) && !is_subscription(name) => self.send(None),
             "multi" => {
-                (self.multi, self.poisoned, self.queued) = (true, false, [false; 2]);
-                self.send(None)
+                (self.multi, self.poisoned) = (true, false);
+                self.send(Some(Expect::Multi))
             }
             "watch" => {
                 self.watching = true;
@@ -134,12 +148,7 @@ impl Pin {
                 self.send(None);
                 Admit::Behind(FENCE)
             }
-            _ if is_subscription(name) => {
-                self.listens = true;
-                self.used = true;
-                self.due.push_back(Due::Confirmations(args.saturating_sub(1).max(1) as u64));
-                Admit::Forward
-            }
+            _ if is_subscription(name) => self.subscribe(name, args),
             _ if name.starts_with("client|") => Admit::Identity(verdict.command.map_or("", |c| c.name)),
             _ => {
                 self.blocks |= verdict.class == Class::Blocking;
@@ -159,27 +168,15 @@ impl Pin {
             }
             "exec" | "discard" => {
                 self.end_multi();
-                if name == "exec" {
-                    self.listen_from_exec();
-                }
                 self.send(None)
             }
-            "monitor" | "script|debug" | "client|reply" => self.poison(name),
-            _ if verdict.class == Class::Forbidden => self.poison(name),
+            _ if is_refused(verdict, name) => self.poison(name),
             _ => {
                 self.db_unknown |= name == "select";
-                self.queued[usize::from(!is_sharded(name))] |= is_subscription(name);
+                self.unsure |= is_subscription(name);
                 self.tainted |= matches!(name, "auth" | "hello") || name.starts_with("client|");
                 self.send(None)
             }
-        }
-    }
-
-    /// Confirmations inside of EXEC's reply are not seen: what was queued counts as one channel each until one is.
-    fn listen_from_exec(&mut self) {
-        for (left, _) in self.left.iter_mut().zip(self.queued).filter(|(_, queued)| *queued) {
-            *left = (*left).max(1);
-            self.listens = true;
         }
     }
 
@@ -193,57 +190,82 @@ impl Pin {
         self.send(Some(expect))
     }
 
+    /// The server did not open a transaction after all (no rights, not logged in).
+    pub fn multi_failed(&mut self) {
+        self.multi = false;
+    }
+
     fn end_multi(&mut self) {
         (self.multi, self.watching) = (false, false);
     }
 
+    fn subscribe(&mut self, name: &str, args: usize) -> Admit {
+        // A connection that was a subscriber's is not lent to anybody else.
+        self.tainted = true;
+        self.used = true;
+        let names = args.saturating_sub(1) as u64;
+        self.awaited.push_back(match pubsub::sort(name.as_bytes()) {
+            Some(sort) if names == 0 && name.contains("unsubscribe") => Awaited::Everything(sort),
+            _ => Awaited::Confirms(names.max(1)),
+        });
+        Admit::Forward
+    }
+
     fn send(&mut self, expect: Option<Expect>) -> Admit {
         self.used = true;
-        match (expect, self.due.back_mut()) {
-            (Some(expect), _) => self.due.push_back(Due::Expected(expect)),
-            (None, Some(Due::Replies(n))) => *n += 1,
-            (None, _) => self.due.push_back(Due::Replies(1)),
-        }
+        self.awaited.push_back(Awaited::Reply(expect));
         Admit::Forward
     }
 
     /// What the frame at hand was waited for as.
     pub fn expected(&self, frame: Frame) -> Option<Expect> {
-        match (frame, self.due.front()) {
-            (Frame::Reply, Some(Due::Expected(expect))) => Some(*expect),
+        match (frame, self.awaited.front()) {
+            (Frame::Reply, Some(Awaited::Reply(expect))) => *expect,
             _ => None,
         }
     }
 
-    /// A frame was passed on (or swallowed) whole.
-    pub fn received(&mut self, frame: Frame) {
-        match (frame, self.due.front_mut()) {
-            (Frame::Push, _) => return,
-            (Frame::Reply, Some(Due::Replies(n))) | (Frame::Confirmed { .. }, Some(Due::Confirmations(n)))
-                if *n > 1 =>
-            {
-                *n -= 1;
+    /// A frame was passed on (or swallowed) whole. True: with it a request is answered.
+    pub fn received(&mut self, frame: Frame) -> bool {
+        match frame {
+            Frame::Push => false,
+            // To a subscription command: the error it ended with.
+            Frame::Reply => self.awaited.pop_front().is_some(),
+            Frame::Confirmed { sort, left } => {
+                let before = self.subscribed[sort as usize].max(1) as u64;
+                self.confirmed(sort, left);
+                let open = match self.awaited.front() {
+                    Some(Awaited::Confirms(n)) => n.saturating_sub(1),
+                    Some(Awaited::Everything(_)) => before - 1,
+                    _ => return false,
+                };
+                self.awaited.pop_front();
+                if open > 0 {
+                    self.awaited.push_front(Awaited::Confirms(open));
+                }
+                open == 0
             }
-            // UNSUBSCRIBE without a name is confirmed once for every channel left, whatever was waited for.
-            (Frame::Confirmed { .. }, Some(Due::Replies(_) | Due::Expected(_)) | None) => {}
-            // The last one, or a subscription command that was refused.
-            (Frame::Reply | Frame::Confirmed { .. }, _) => _ = self.due.pop_front(),
         }
-        if let Frame::Confirmed { left, sharded } = frame {
-            self.left[usize::from(!sharded)] = left;
-        }
-        if self.listens && self.left == [0, 0] && !self.due.iter().any(|due| matches!(due, Due::Confirmations(_))) {
-            self.listens = false;
+    }
+
+    /// pubsub.c counts channels and patterns together, sharded channels by themselves.
+    fn confirmed(&mut self, sort: Sort, left: i64) {
+        let [channels, patterns, shards] = &mut self.subscribed;
+        match sort {
+            Sort::Channel => *channels = left - *patterns,
+            Sort::Pattern => *patterns = left - *channels,
+            Sort::Shard => *shards = left,
         }
     }
 }
 
-fn is_sharded(name: &str) -> bool {
-    matches!(name, "ssubscribe" | "sunsubscribe")
+/// Never passed on, whatever the state.
+fn is_refused(verdict: &Verdict, name: &str) -> bool {
+    verdict.class == Class::Forbidden || matches!(name, "monitor" | "script|debug" | "client|reply")
 }
 
 fn is_subscription(name: &str) -> bool {
-    matches!(name, "subscribe" | "psubscribe" | "ssubscribe" | "unsubscribe" | "punsubscribe" | "sunsubscribe")
+    pubsub::sort(name.as_bytes()).is_some()
 }
 
 #[cfg(test)]
@@ -286,8 +308,44 @@ mod tests {
         assert_eq!(pin.expected(Frame::Reply), Some(Expect::Abort));
     }
 
-    fn confirmed(left: i64, sharded: bool) -> Frame {
-        Frame::Confirmed { left, sharded }
+    #[test]
+    fn a_failed_subscription_frees() {
+        let mut pin = Pin::default();
+        admit(&mut pin, "SUBSCRIBE");
+        assert!(pin.listens() && pin.must_wait(&command::classify(Args::new(b"*1\r\n$4\r\nPING\r\n"))));
+        assert!(pin.received(Frame::Reply));
+        assert!(pin.is_free());
+    }
+
+    #[test]
+    fn sharded_channels_are_counted_by_themselves() {
+        let mut pin = Pin::default();
+        for (line, sort, left) in
+            [("SUBSCRIBE a", Sort::Channel, 1), ("SSUBSCRIBE s", Sort::Shard, 1), ("UNSUBSCRIBE a", Sort::Channel, 0)]
+        {
+            admit(&mut pin, line);
+            pin.received(Frame::Confirmed { sort, left });
+            assert!(!pin.is_free(), "{line}");
+        }
+        admit(&mut pin, "SUNSUBSCRIBE");
+        assert!(pin.received(Frame::Confirmed { sort: Sort::Shard, left: 0 }));
+        assert!(pin.is_free());
+    }
+
+    #[test]
+    fn a_subscription_behind_the_last_unsubscribe_keeps_the_pin() {
+        let mut pin = Pin::default();
+        admit(&mut pin, "SUBSCRIBE a b");
+        for left in [1, 2] {
+            pin.received(Frame::Confirmed { sort: Sort::Channel, left });
+        }
+        admit(&mut pin, "UNSUBSCRIBE");
+        admit(&mut pin, "SUBSCRIBE x");
+        for (left, answered) in [(1, false), (0, true), (1, true)] {
+            assert_eq!(pin.received(Frame::Confirmed { sort: Sort::Channel, left }), answered);
+            assert!(!pin.is_free());
+        }
+        assert!(pin.is_quiet());
     }
 
     #[test]
@@ -295,79 +353,12 @@ mod tests {
         let mut pin = Pin::default();
         admit(&mut pin, "SUBSCRIBE a b");
         for left in [1, 2] {
-            pin.received(confirmed(left, false));
+            pin.received(Frame::Confirmed { sort: Sort::Channel, left });
         }
         assert!(pin.is_quiet() && !pin.is_free());
         admit(&mut pin, "UNSUBSCRIBE");
-        pin.received(confirmed(1, false));
-        pin.received(confirmed(0, false));
+        pin.received(Frame::Confirmed { sort: Sort::Channel, left: 1 });
+        pin.received(Frame::Confirmed { sort: Sort::Channel, left: 0 });
         assert!(pin.is_free());
-    }
-
-    #[test]
-    fn shard_channels_are_counted_apart() {
-        let mut pin = Pin::default();
-        for line in ["SUBSCRIBE a", "SSUBSCRIBE b", "SUNSUBSCRIBE b"] {
-            admit(&mut pin, line);
-        }
-        for (left, sharded) in [(1, false), (1, true), (0, true)] {
-            pin.received(confirmed(left, sharded));
-        }
-        assert!(pin.is_quiet() && !pin.is_free(), "still subscribed to a");
-        admit(&mut pin, "UNSUBSCRIBE a");
-        pin.received(confirmed(0, false));
-        assert!(pin.is_free());
-    }
-
-    #[test]
-    fn a_refused_subscription_is_one_reply_and_leaves_nothing() {
-        let mut pin = Pin::default();
-        admit(&mut pin, "PING");
-        admit(&mut pin, "SUBSCRIBE a b");
-        admit(&mut pin, "GET k");
-        for _ in 0..3 {
-            assert!(!pin.is_free());
-            pin.received(Frame::Reply);
-        }
-        assert!(pin.is_free());
-
-        admit(&mut pin, "SUBSCRIBE a");
-        pin.received(confirmed(1, false));
-        admit(&mut pin, "SUBSCRIBE b");
-        pin.received(Frame::Reply);
-        assert!(pin.is_quiet() && pin.listens, "the first one stays");
-    }
-
-    #[test]
-    fn a_subscription_in_a_transaction_begins_with_exec() {
-        for (end, listens) in [("DISCARD", false), ("EXEC", true)] {
-            let mut pin = Pin::default();
-            for line in ["MULTI", "SUBSCRIBE a"] {
-                assert_eq!(admit(&mut pin, line), Admit::Forward);
-            }
-            assert_eq!(admit(&mut pin, end), Admit::Forward);
-            (0..3).for_each(|_| pin.received(Frame::Reply));
-            assert!(pin.is_quiet());
-            assert_eq!((pin.listens, pin.is_free()), (listens, !listens), "{end}");
-            admit(&mut pin, "UNSUBSCRIBE a");
-            pin.received(confirmed(0, false));
-            assert!(pin.is_free(), "{end}");
-        }
-    }
-
-    #[test]
-    fn a_forbidden_command_stays_so_for_a_subscriber() {
-        let mut pin = Pin::default();
-        admit(&mut pin, "MULTI");
-        admit(&mut pin, "SUBSCRIBE a");
-        assert!(matches!(admit(&mut pin, "REPLICAOF NO ONE"), Admit::Answer(_)));
-        admit(&mut pin, "EXEC");
-        for line in ["REPLICAOF NO ONE", "MONITOR", "CLIENT REPLY OFF"] {
-            assert!(matches!(admit(&mut pin, line), Admit::Answer(_)), "{line}");
-        }
-        let mut pin = Pin { listens: true, left: [0, 1], ..Pin::default() };
-        assert!(matches!(admit(&mut pin, "REPLICAOF NO ONE"), Admit::Answer(_)));
-        assert_eq!(admit(&mut pin, "PING"), Admit::Forward);
-        assert!(!pin.tainted);
     }
 }

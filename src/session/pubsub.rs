@@ -3,6 +3,24 @@
 //! Source: pubsub.c addReplyPubsubMessage and friends: the first element names the frame, the last one of a
 //! confirmation counts the subscriptions left.
 
+/// What can be subscribed to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sort {
+    Channel,
+    Pattern,
+    Shard,
+}
+
+/// The sort a subscription command (or the frame that confirms one) is about; `None` for any other name.
+pub fn sort(name: &[u8]) -> Option<Sort> {
+    match name {
+        b"subscribe" | b"unsubscribe" => Some(Sort::Channel),
+        b"psubscribe" | b"punsubscribe" => Some(Sort::Pattern),
+        b"ssubscribe" | b"sunsubscribe" => Some(Sort::Shard),
+        _ => None,
+    }
+}
+
 /// What a frame from a node is to a pinned session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Frame {
@@ -10,8 +28,8 @@ pub enum Frame {
     Reply,
     /// Sent on the node's own account: a message, an invalidation.
     Push,
-    /// Confirms one (un)subscription; this many are left, of shard channels or of all others, which are counted apart.
-    Confirmed { left: i64, sharded: bool },
+    /// Confirms one (un)subscription; this many are left of its sort. Sharded channels are counted by themselves.
+    Confirmed { sort: Sort, left: i64 },
 }
 
 /// `frame` is a whole frame, or the beginning of one too large to be a confirmation. In RESP2 a frame is only taken for
@@ -22,13 +40,11 @@ pub fn frame(frame: &[u8], listens: bool) -> Frame {
     if !maybe {
         return Frame::Reply;
     }
-    match first_word(frame) {
-        Some(
-            word @ (b"subscribe" | b"psubscribe" | b"ssubscribe" | b"unsubscribe" | b"punsubscribe" | b"sunsubscribe"),
-        ) => {
-            let sharded = matches!(word, b"ssubscribe" | b"sunsubscribe");
-            last_integer(frame).map_or(Frame::Reply, |left| Frame::Confirmed { left, sharded })
-        }
+    let word = first_word(frame);
+    if let (Some(sort), Some(left)) = (word.and_then(sort), last_integer(frame)) {
+        return Frame::Confirmed { sort, left };
+    }
+    match word {
         Some(b"message" | b"pmessage" | b"smessage") => Frame::Push,
         _ if push => Frame::Push,
         _ => Frame::Reply,
@@ -55,11 +71,11 @@ mod tests {
     fn tells_frames_apart() {
         let table: &[(&[u8], bool, Frame)] = &[
             (b"+OK\r\n", true, Frame::Reply),
-            (b"*3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n", true, Frame::Confirmed { left: 1, sharded: false }),
+            (b"*3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n", true, Frame::Confirmed { sort: Sort::Channel, left: 1 }),
             (b"*3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n", false, Frame::Reply),
-            (b">3\r\n$11\r\nunsubscribe\r\n_\r\n:0\r\n", false, Frame::Confirmed { left: 0, sharded: false }),
-            (b">3\r\n$12\r\nsunsubscribe\r\n$1\r\na\r\n:0\r\n", false, Frame::Confirmed { left: 0, sharded: true }),
+            (b">3\r\n$11\r\nunsubscribe\r\n_\r\n:0\r\n", false, Frame::Confirmed { sort: Sort::Channel, left: 0 }),
             (b"*3\r\n$7\r\nmessage\r\n$1\r\na\r\n$1\r\nx\r\n", true, Frame::Push),
+            (b"*3\r\n$10\r\nssubscribe\r\n$1\r\na\r\n:2\r\n", true, Frame::Confirmed { sort: Sort::Shard, left: 2 }),
             (b"*2\r\n$4\r\npong\r\n$0\r\n\r\n", true, Frame::Reply),
             (b">2\r\n$10\r\ninvalidate\r\n*1\r\n$1\r\na\r\n", false, Frame::Push),
         ];

@@ -75,6 +75,10 @@ pub struct State {
     pub db: u32,
     pub name: Vec<u8>,
     pub silence: Silence,
+    /// What is looked at was sent by the client together with, and behind, a write.
+    pub behind_write: bool,
+    /// The last read took all there was room for: what comes next was sent together with it.
+    pub more: bool,
     /// The session has sent a write since it began (WAIT needs to know).
     pub wrote: bool,
 
@@ -101,6 +105,8 @@ pub struct State {
 
     /// Requests to send again, before anything in `input`.
     pub replay: Vec<u8>,
+    /// The same for requests that were on a connection behind some that are still on their way there.
+    pub returned: Vec<u8>,
     pub settled: Vec<Settled>,
     /// The node that failed them.
     pub avoid: Option<NodeId>,
@@ -128,6 +134,8 @@ impl State {
             db: 0,
             name: Vec::new(),
             silence: Silence::Not,
+            behind_write: false,
+            more: false,
             wrote: false,
             conn: None,
             side: Side::Replica,
@@ -142,6 +150,7 @@ impl State {
             timer: None,
             refusing: false,
             replay: Vec::new(),
+            returned: Vec::new(),
             settled: Vec::new(),
             avoid: None,
             backlogged: false,
@@ -154,6 +163,21 @@ impl State {
     #[inline]
     pub fn read_at(&self, now: Tick) -> Tick {
         if self.stuck_since.is_some() { self.stuck_at } else { now }
+    }
+
+    /// Requests wait to be sent again.
+    #[inline]
+    pub fn must_send_again(&self) -> bool {
+        !self.replay.is_empty() || !self.returned.is_empty()
+    }
+
+    /// Puts them before everything else, oldest first.
+    pub fn take_again(&mut self) {
+        let mut again = std::mem::take(&mut self.replay);
+        again.append(&mut self.returned);
+        self.input.splice(0..0, again);
+        self.scanner.reset();
+        self.rescan = true;
     }
 
     pub fn wake(&self) {

@@ -4,21 +4,21 @@
 //! the same poll has appended) writes everything at once. Must not know what a request means.
 //! Invariant: replies are delivered in the order of the requests, exactly once, or the rest is reported lost.
 
-use std::cell::{Cell, RefCell};
-use std::io;
-use std::pin::Pin;
-use std::rc::Rc;
-use std::task::{Context, Poll, Waker, ready};
+mod answer;
+mod line;
 
-use tokio::io::AsyncWrite;
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::task::Waker;
+
 use tokio::net::TcpStream;
 
-use super::buffer::{Buffer, READ_BUFFER};
 use super::flight::{Entry, Flight};
 use super::pool::Tally;
-use super::{Receiver, Target, Times, refusal};
-use crate::metrics::{Count, Tick};
-use crate::resp::{Found, ReplyScanner, encode};
+use super::{Receiver, Target, Times};
+use crate::metrics::Tick;
+use crate::resp::encode;
+use line::Line;
 
 /// The connection's bound on kept request bytes is reached.
 #[derive(Debug, PartialEq, Eq)]
@@ -134,7 +134,7 @@ impl Conn {
             shared.select(db, sent);
             self.in_flight.set(self.in_flight.get() + 1);
         }
-        let entry = Entry { to: Some(to), left: n, done: 0, bytes: bytes.len(), read, sent, idempotent };
+        let entry = Entry { to: Some(to), left: n, done: 0, bytes: bytes.len(), read, sent, idempotent, select: false };
         shared.flight.push(bytes, entry);
         self.in_flight.set(self.in_flight.get() + n);
         if !shared.dirty {
@@ -144,11 +144,6 @@ impl Conn {
             }
         }
         Ok(())
-    }
-
-    /// The database is not what the last append said (a client's own SELECT went through).
-    pub fn forget_db(&self) {
-        self.shared.borrow_mut().db = None;
     }
 
     /// A receiver of large pieces has caught up.
@@ -172,8 +167,7 @@ impl Conn {
 
     /// The owner task's life from an open socket to its end.
     pub(super) async fn drive(&self, stream: TcpStream) -> End {
-        let mut line =
-            Line { stream, buffer: Buffer::new(READ_BUFFER), scanner: ReplyScanner::default(), yielded: false };
+        let mut line = Line::new(stream);
         std::future::poll_fn(|cx| line.poll(self, cx)).await
     }
 
@@ -185,10 +179,21 @@ impl Conn {
             (std::mem::take(&mut shared.flight), shared.torn)
         };
         self.in_flight.set(0);
-        for index in 0..flight.entries.len() {
-            let Some(to) = flight.entries.get_mut(index).and_then(|e| e.to.take()) else { continue };
-            let (written, unwritten) = flight.unanswered(index);
-            to.lost(written, unwritten, torn && index == 0, self.target.node);
+        let receivers: Vec<_> = flight.entries.iter_mut().map(|e| e.to.take()).collect();
+        for (index, (to, (written, unwritten))) in receivers.into_iter().zip(flight.unanswered()).enumerate() {
+            if let Some(to) = to {
+                to.lost(written, unwritten, torn && index == 0, self.target.node);
+            }
+        }
+    }
+
+    /// Tells everybody that the node refused the login they share.
+    pub(super) fn reject(&self) {
+        self.open.set(false);
+        let flight = std::mem::take(&mut self.shared.borrow_mut().flight);
+        self.in_flight.set(0);
+        for to in flight.entries.into_iter().filter_map(|e| e.to) {
+            to.rejected();
         }
     }
 
@@ -200,91 +205,18 @@ impl Conn {
         self.ewma.set((if sample > old { sample } else { old - (old - sample) / 8 }, times.answered));
     }
 
-    /// Delivers every reply that is whole. `Err`: the stream cannot be understood.
-    fn deliver(&self, line: &mut Line) -> Result<(), End> {
+    /// A retired connection: what was not written yet goes back, newest first taken, oldest first given.
+    fn give_back_unwritten(&self) {
         let shared = &mut *self.shared.borrow_mut();
-        let answered = self.tally.clock.now();
-        loop {
-            let input = line.buffer.filled();
-            if input.is_empty() {
-                return Ok(());
-            }
-            // A push answers nobody. Shared connections do not ask for any; one is dropped, not taken for a reply.
-            if input[0] == b'>' && !shared.torn {
-                match line.scanner.scan(input) {
-                    Found::Whole { len } => line.buffer.consume(len),
-                    Found::Part { .. } if !line.buffer.is_full() => return Ok(()),
-                    _ => return Err(End::Garbage),
-                }
-                continue;
-            }
-            let Some(head) = shared.flight.entries.front() else { return Err(End::Garbage) };
-            let single = shared.spoiled || shared.torn;
-            let batch = collect(&mut line.scanner, input, head.left, single);
-            let times = Times { read: head.read, sent: head.sent, answered };
-            if batch.n > 0 {
-                let replies = &input[..batch.len];
-                match &head.to {
-                    Some(to) if shared.torn => _ = to.piece(replies, true, &times),
-                    Some(to) if shared.spoiled => to.settle(shared.flight.head_request(), replies, self.target.node),
-                    Some(to) => to.replies(replies, batch.n, &times),
-                    // A SELECT of ours that failed would leave strangers' requests in the wrong database.
-                    None if replies.first() == Some(&b'-') => return Err(End::Garbage),
-                    None => {}
-                }
-                if batch.errors > 0 {
-                    self.tally.cells.count(Count::NodeErrors, u64::from(batch.errors));
-                }
-                shared.torn = false;
-                self.note_latency(&times);
-                self.in_flight.set(self.in_flight.get().saturating_sub(batch.n));
-                shared.flight.answered(batch.n);
-                line.buffer.consume(batch.len);
-            }
-            match batch.then {
-                Then::Next => {}
-                Then::Spoiled => {
-                    shared.spoiled = true;
-                    self.open.set(false);
-                }
-                Then::More { ready } => {
-                    if batch.n == 0 && ready > 0 && (line.buffer.is_full() || shared.torn) {
-                        self.pass_piece(shared, line, ready, answered);
-                        continue;
-                    }
-                    return Ok(());
-                }
-                Then::Garbage => return Err(End::Garbage),
-            }
+        if shared.spoiled {
+            return;
         }
-    }
-
-    /// A reply larger than the buffer goes on in pieces.
-    fn pass_piece(&self, shared: &mut Shared, line: &mut Line, ready: usize, answered: Tick) {
-        shared.torn = true;
-        if let Some(head) = shared.flight.entries.front() {
-            let times = Times { read: head.read, sent: head.sent, answered };
-            let piece = &line.buffer.filled()[..ready];
-            shared.backlog = head.to.as_ref().map_or(0, |to| to.piece(piece, false, &times));
-        }
-        line.buffer.consume(ready);
-        line.scanner.passed(ready);
-        if shared.backlog > self.tally.large {
-            self.leave_to_head(shared);
-        }
-    }
-
-    /// The head's receiver is slow with a large reply: the connection becomes its own. Reads behind it are sent elsewhere
-    /// at once, so that nobody waits for it; runs that may not be repeated stay.
-    fn leave_to_head(&self, shared: &mut Shared) {
-        self.open.set(false);
-        for index in 1..shared.flight.entries.len() {
-            let Some(to) = shared.flight.entries.get_mut(index).filter(|e| e.idempotent).and_then(|e| e.to.take())
-            else {
-                continue;
-            };
-            let (written, unwritten) = shared.flight.unanswered(index);
-            to.lost(written, unwritten, false, self.target.node);
+        let mut taken: Vec<_> = std::iter::from_fn(|| shared.flight.take_unwritten()).collect();
+        while let Some((entry, bytes)) = taken.pop() {
+            self.in_flight.set(self.in_flight.get().saturating_sub(entry.left));
+            if let Some(to) = entry.to {
+                to.returned(&bytes, self.target.node);
+            }
         }
     }
 }
@@ -299,123 +231,24 @@ impl Shared {
     fn select(&mut self, db: u32, now: Tick) {
         let mut bytes = Vec::with_capacity(32);
         encode::request(&mut bytes, [&b"SELECT"[..], db.to_string().as_bytes()].into_iter());
-        let entry = Entry { to: None, left: 1, done: 0, bytes: bytes.len(), read: now, sent: now, idempotent: true };
+        let entry = Entry {
+            to: None,
+            left: 1,
+            done: 0,
+            bytes: bytes.len(),
+            read: now,
+            sent: now,
+            idempotent: true,
+            select: true,
+        };
         self.flight.push(&bytes, entry);
         self.db = Some(db);
     }
 
     /// Somebody slow owns this connection and nobody else waits behind.
     fn must_wait(&self, large: usize) -> bool {
-        self.backlog > large && self.flight.entries.iter().skip(1).all(|e| e.to.is_none())
-    }
-}
-
-/// What was found at the front of the buffer.
-struct Batch {
-    n: u32,
-    len: usize,
-    errors: u32,
-    then: Then,
-}
-
-enum Then {
-    Next,
-    /// The next reply is a refusal.
-    Spoiled,
-    More {
-        ready: usize,
-    },
-    Garbage,
-}
-
-/// Up to `left` whole replies (one, when `single`), stopping before the first refusal unless `single`.
-#[inline]
-fn collect(scanner: &mut ReplyScanner, input: &[u8], left: u32, single: bool) -> Batch {
-    let (mut n, mut len, mut errors) = (0, 0, 0);
-    let most = if single { 1 } else { left };
-    while n < most {
-        match scanner.scan(&input[len..]) {
-            Found::Whole { len: one } => {
-                let kind = input[len];
-                if kind == b'>' && !single {
-                    // Not a reply: looked at again as the first of the next batch.
-                    return Batch { n, len, errors, then: Then::Next };
-                }
-                if kind == b'-' {
-                    if !single && refusal::of(&input[len..len + one]).is_some() {
-                        return Batch { n, len, errors, then: Then::Spoiled };
-                    }
-                    errors += 1;
-                }
-                len += one;
-                n += 1;
-            }
-            Found::Part { ready } => return Batch { n, len, errors, then: Then::More { ready } },
-            Found::Garbage => return Batch { n, len, errors, then: Then::Garbage },
-        }
-    }
-    Batch { n, len, errors, then: Then::Next }
-}
-
-/// The socket's side of a connection, owned by its task.
-struct Line {
-    stream: TcpStream,
-    buffer: Buffer,
-    scanner: ReplyScanner,
-    yielded: bool,
-}
-
-impl Line {
-    fn poll(&mut self, conn: &Conn, cx: &mut Context<'_>) -> Poll<End> {
-        {
-            let mut shared = conn.shared.borrow_mut();
-            if !shared.waker.as_ref().is_some_and(|w| w.will_wake(cx.waker())) {
-                shared.waker = Some(cx.waker().clone());
-            }
-        }
-        if conn.killed.get() {
-            return Poll::Ready(End::Killed);
-        }
-        while !conn.shared.borrow().must_wait(conn.tally.large) {
-            match self.buffer.poll_fill(&mut self.stream, cx) {
-                Poll::Ready(Ok(n)) if n > 0 => {
-                    conn.tally.received(n);
-                    if let Err(end) = conn.deliver(self) {
-                        return Poll::Ready(end);
-                    }
-                }
-                Poll::Ready(_) => return Poll::Ready(End::Lost),
-                Poll::Pending => break,
-            }
-        }
-        match self.flush(conn, cx) {
-            Poll::Ready(Err(_)) => Poll::Ready(End::Lost),
-            _ if !conn.open.get() && conn.in_flight.get() == 0 => Poll::Ready(End::Drained),
-            _ => Poll::Pending,
-        }
-    }
-
-    fn flush(&mut self, conn: &Conn, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let shared = &mut *conn.shared.borrow_mut();
-        if shared.flight.to_write().is_empty() {
-            shared.dirty = false;
-            return Poll::Ready(Ok(()));
-        }
-        if !self.yielded {
-            self.yielded = true;
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        shared.dirty = false;
-        while !shared.flight.to_write().is_empty() {
-            let n = ready!(Pin::new(&mut self.stream).poll_write(cx, shared.flight.to_write()))?;
-            if n == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-            shared.flight.wrote(n);
-            conn.tally.sent(n);
-        }
-        self.yielded = false;
-        Poll::Ready(Ok(()))
+        let head = self.flight.entries.front().and_then(|e| e.to.as_ref());
+        let not_waiting = |to: &Rc<dyn Receiver>| head.is_some_and(|head| Rc::ptr_eq(head, to));
+        self.backlog > large && self.flight.entries.iter().skip(1).all(|e| e.to.as_ref().is_none_or(not_waiting))
     }
 }

@@ -43,6 +43,13 @@ pub enum Refused {
     Handshake(String),
 }
 
+impl Refused {
+    /// The node knows the user no more, or not with this password.
+    pub fn is_login(&self) -> bool {
+        matches!(self, Refused::Handshake(text) if ["WRONGPASS", "NOAUTH", "NOPERM"].iter().any(|code| text.starts_with(code)))
+    }
+}
+
 /// Dials `target` and performs `lane`'s handshake within `limit`.
 ///
 /// # Errors
@@ -78,7 +85,14 @@ async fn handshake(stream: &mut TcpStream, lane: &Lane) -> Result<(), Refused> {
         exchange_ok(stream, &words).await?;
     }
     if lane.resp >= 3 {
-        exchange_ok(stream, &[b"HELLO", b"3"]).await?;
+        return exchange_ok(stream, &[b"HELLO", b"3"]).await;
+    }
+    if lane.login.is_none() {
+        // A node that is full says so as if in answer to whatever comes first.
+        match exchange_ok(stream, &[b"PING"]).await {
+            Err(Refused::Handshake(text)) if !text.starts_with("ERR max number of clients") => return Ok(()),
+            other => return other,
+        }
     }
     Ok(())
 }

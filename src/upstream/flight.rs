@@ -26,6 +26,8 @@ pub struct Entry {
     pub sent: Tick,
     /// Every request of the run may be executed twice without harm.
     pub idempotent: bool,
+    /// A SELECT of our own.
+    pub select: bool,
 }
 
 #[derive(Default)]
@@ -94,23 +96,35 @@ impl Flight {
         &rest[..request::skip(rest, 1)]
     }
 
-    /// Takes the unanswered requests of entry `index` as (written, unwritten). A request written in part was not executed.
-    pub fn unanswered(&self, index: usize) -> (&[u8], &[u8]) {
-        let before: usize = self.entries.iter().take(index).map(|e| e.bytes).sum();
-        let Some(entry) = self.entries.get(index) else { return (&[], &[]) };
-        let start = self.acked + before;
-        let run = &self.out[start..start + entry.bytes];
-        let rest = &run[request::skip(run, entry.done as usize)..];
-        let rest_at = start + run.len() - rest.len();
-        let on_wire = self.written.saturating_sub(rest_at).min(rest.len());
-        let mut whole = 0;
-        for one in request::each(rest) {
-            if whole + one.len() > on_wire {
-                break;
-            }
-            whole += one.len();
+    /// Takes back the newest entry if nothing of it was written.
+    pub fn take_unwritten(&mut self) -> Option<(Entry, Vec<u8>)> {
+        let at = self.out.len() - self.entries.back()?.bytes;
+        if at < self.written {
+            return None;
         }
-        rest.split_at(whole)
+        let bytes = self.out.split_off(at);
+        self.entries.pop_back().map(|entry| (entry, bytes))
+    }
+
+    /// The unanswered requests of each entry, oldest first, as (written, unwritten). One written in part was not executed.
+    pub fn unanswered(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let mut next = self.acked;
+        self.entries.iter().map(move |entry| {
+            let start = next;
+            next += entry.bytes;
+            let run = &self.out[start..next];
+            let rest = &run[request::skip(run, entry.done as usize)..];
+            let rest_at = next - rest.len();
+            let on_wire = self.written.saturating_sub(rest_at).min(rest.len());
+            let mut whole = 0;
+            for one in request::each(rest) {
+                if whole + one.len() > on_wire {
+                    break;
+                }
+                whole += one.len();
+            }
+            rest.split_at(whole)
+        })
     }
 }
 
@@ -119,7 +133,7 @@ mod tests {
     use super::*;
 
     fn entry(left: u32, bytes: usize) -> Entry {
-        Entry { to: None, left, done: 0, bytes, read: 0, sent: 0, idempotent: true }
+        Entry { to: None, left, done: 0, bytes, read: 0, sent: 0, idempotent: true, select: false }
     }
 
     const GET: &[u8] = b"*2\r\n$3\r\nGET\r\n$1\r\na\r\n";
@@ -138,9 +152,21 @@ mod tests {
             let run = [GET, SET].concat();
             flight.push(&run, entry(2, run.len()));
             flight.wrote(wrote);
-            let (w, u) = flight.unanswered(0);
+            let (w, u) = flight.unanswered().next().unwrap();
             assert_eq!((request::each(w).count(), request::each(u).count()), (written, unwritten), "wrote {wrote}");
         }
+    }
+
+    #[test]
+    fn only_entries_without_a_byte_written_are_taken_back() {
+        let mut flight = Flight::default();
+        for run in [GET, SET, GET] {
+            flight.push(run, entry(1, run.len()));
+        }
+        flight.wrote(GET.len() + 1);
+        let taken: Vec<_> = std::iter::from_fn(|| flight.take_unwritten()).map(|(_, bytes)| bytes).collect();
+        assert_eq!(taken, [GET]);
+        assert_eq!((flight.entries.len(), flight.bytes()), (2, GET.len() + SET.len()));
     }
 
     #[test]
@@ -153,8 +179,8 @@ mod tests {
         assert_eq!(flight.head_request(), GET);
         flight.answered(1);
         assert_eq!(flight.head_request(), SET);
-        assert_eq!(flight.unanswered(0).0, SET);
-        assert_eq!(flight.unanswered(1).0, GET);
+        assert_eq!(flight.unanswered().next().unwrap().0, SET);
+        assert_eq!(flight.unanswered().nth(1).unwrap().0, GET);
         flight.answered(1);
         assert_eq!(flight.bytes(), GET.len());
         flight.answered(1);

@@ -45,6 +45,13 @@ pub trait Receiver {
     /// A node refused something on this connection ([`refusal`]): from here on each request comes back with its reply.
     fn settle(&self, request: &[u8], reply: &[u8], node: u16);
 
+    /// The node refused the login the receiver's requests were to run under.
+    fn rejected(&self);
+
+    /// The receiver's newest requests on this connection will not be answered here: they were not executed, or may be
+    /// executed twice. Earlier ones of its own may still be on their way and are to be answered first.
+    fn returned(&self, requests: &[u8], node: u16);
+
     /// The connection is gone. `written` requests were sent and never answered; `unwritten` ones were not executed.
     /// `torn`: part of the first one's reply was passed on already.
     fn lost(&self, written: &[u8], unwritten: &[u8], torn: bool, node: u16);

@@ -16,6 +16,9 @@ use crate::metrics::{Cells, Clock, Count, MAX_NODES};
 
 /// After a failed dial the node is left alone this long, so that a refused port is not hammered.
 const BACKOFF: Duration = Duration::from_millis(20);
+/// Lanes at most. Each costs some KiB for good, and a node whose default user needs no password accepts any: without a
+/// bound one client could make as many as it likes, and the numbers would come round to another user's.
+const MAX_LANES: usize = 1024;
 /// Idle leased connections kept per lane and node.
 const IDLE_LEASES: usize = 16;
 
@@ -65,6 +68,8 @@ pub struct Pool {
     tally: Rc<Tally>,
     on_event: Box<dyn Fn(Event)>,
     lanes: RefCell<Vec<Slots>>,
+    /// No longer used, and not all answered: they must still be killed if their node dies.
+    retired: RefCell<Vec<Rc<Conn>>>,
     /// Until when a node is left alone.
     resting: RefCell<Vec<Option<Instant>>>,
     leased: Rc<Cell<usize>>,
@@ -86,6 +91,7 @@ impl Pool {
             tally,
             on_event,
             lanes: RefCell::default(),
+            retired: RefCell::default(),
             resting: RefCell::new(vec![None; MAX_NODES]),
             leased: Rc::default(),
             turn: Cell::new(0),
@@ -105,6 +111,15 @@ impl Pool {
             lanes.len() - 1
         });
         LaneId(index as u16)
+    }
+
+    /// Likewise for a login that was not asked for at the start; `None` when there are too many different ones.
+    pub fn new_lane(&self, lane: Lane) -> Option<LaneId> {
+        let fits = {
+            let lanes = self.lanes.borrow();
+            lanes.len() < MAX_LANES || lanes.iter().any(|slots| slots.lane == lane)
+        };
+        fits.then(|| self.lane(lane))
     }
 
     pub fn describe(&self, lane: LaneId) -> Option<Lane> {
@@ -145,13 +160,10 @@ impl Pool {
         let slots = lanes.get_mut(usize::from(lane.0))?;
         let how = slots.lane.clone();
         let conns = slots.shared.get_mut(usize::from(target.node))?;
-        conns.retain(|conn| {
-            let current = conn.is_open() && conn.target.generation == target.generation;
-            if !current {
-                conn.retire();
-            }
-            current
-        });
+        let current = |conn: &Rc<Conn>| conn.is_open() && conn.target.generation == target.generation;
+        for old in conns.extract_if(.., |conn| !current(conn)) {
+            self.retire(old);
+        }
         while conns.len() < self.settings.connections_per_node.max(1) {
             let conn = Rc::new(Conn::new(target.clone(), self.settings.upstream_bytes, Rc::clone(&self.tally)));
             tokio::task::spawn_local(Rc::clone(self).live(Rc::clone(&conn), how.clone()));
@@ -179,8 +191,12 @@ impl Pool {
             }
             Err(refused) => {
                 self.tally.cells.count(Count::UpstreamConnectErrors, 1);
-                self.rest(node);
-                conn.fail();
+                if refused.is_login() {
+                    conn.reject();
+                } else {
+                    self.rest(node);
+                    conn.fail();
+                }
                 self.report(node, refused);
             }
         }
@@ -207,26 +223,31 @@ impl Pool {
         }
     }
 
-    /// Retires every connection that `keep` says was made under another generation; kills those it says are dead.
+    fn retire(&self, conn: Rc<Conn>) {
+        conn.retire();
+        let mut retired = self.retired.borrow_mut();
+        retired.retain(|conn| conn.in_flight() > 0);
+        retired.push(conn);
+    }
+
+    /// Retires every connection that `judge` says was made under another generation; kills those it says are dead.
     pub fn sweep(&self, judge: impl Fn(&Target) -> Verdict) {
         for slots in self.lanes.borrow_mut().iter_mut() {
             for conns in &mut slots.shared {
-                conns.retain(|conn| match judge(&conn.target) {
-                    Verdict::Keep => conn.is_open(),
-                    Verdict::Retire => {
-                        conn.retire();
-                        false
-                    }
-                    Verdict::Kill => {
-                        conn.kill();
-                        false
-                    }
-                });
+                for old in conns.extract_if(.., |conn| !conn.is_open() || judge(&conn.target) != Verdict::Keep) {
+                    self.retire(old);
+                }
             }
             for leases in &mut slots.idle {
                 leases.retain(|lease| judge(&lease.target) == Verdict::Keep);
             }
         }
+        self.retired.borrow_mut().retain(|conn| {
+            if judge(&conn.target) == Verdict::Kill {
+                conn.kill();
+            }
+            conn.in_flight() > 0
+        });
     }
 
     /// A connection of one's own to `target`: an idle one, or dialled now.
@@ -245,7 +266,7 @@ impl Pool {
             }
             slots.lane.clone()
         };
-        if self.leased.get() >= self.settings.pinned {
+        if self.leased.get() >= self.settings.pinned && !self.drop_idle() {
             return Err(Refused::Io(std::io::ErrorKind::WouldBlock.into()));
         }
         let stream = dial::dial(target, &how, self.settings.connect_timeout).await.inspect_err(|refused| {
@@ -256,6 +277,12 @@ impl Pool {
         })?;
         self.tally.cells.count(Count::UpstreamConnects, 1);
         Ok(Lease::new(stream, target.clone(), Rc::clone(&self.leased)))
+    }
+
+    /// Makes room for a connection by closing an idle one that waits for another lane or node.
+    fn drop_idle(&self) -> bool {
+        let mut lanes = self.lanes.borrow_mut();
+        lanes.iter_mut().flat_map(|slots| &mut slots.idle).any(|idle| idle.pop().is_some())
     }
 
     /// Takes back a leased connection in the state `lane` describes, with nothing outstanding and no session state left.

@@ -1,7 +1,8 @@
 //! Replies by which a node says that it executed nothing and that another node, or later, is the place to ask.
 //!
-//! The texts are the server's own (server.c shared.roslaveerr, loadingerr, masterdownerr; Valkey's REDIRECT). A script that
-//! fails at its first write on a replica repeats the READONLY text in full, and has written nothing either.
+//! The texts are the server's own, in full (server.c shared.roslaveerr, loadingerr, masterdownerr; Valkey says its own
+//! name), for a script may end in an error of any code and has been executed then. A script that fails at its first write
+//! on a replica repeats the READONLY text in full, and has written nothing either.
 
 /// What kind of refusal `reply` is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -10,14 +11,13 @@ pub enum Refusal {
     ReadOnly,
     Loading,
     MasterDown,
-    Redirect,
 }
 
 const TABLE: &[(&[u8], Refusal)] = &[
-    (b"-READONLY You can't write against a read only ", Refusal::ReadOnly),
-    (b"-LOADING ", Refusal::Loading),
-    (b"-MASTERDOWN Link with ", Refusal::MasterDown),
-    (b"-REDIRECT ", Refusal::Redirect),
+    (b"-READONLY You can't write against a read only replica.", Refusal::ReadOnly),
+    (b"-LOADING Redis is loading the dataset in memory", Refusal::Loading),
+    (b"-LOADING Valkey is loading the dataset in memory", Refusal::Loading),
+    (b"-MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.", Refusal::MasterDown),
 ];
 
 /// `reply` is one whole error reply.

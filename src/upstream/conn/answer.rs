@@ -1,0 +1,161 @@
+//! Replies found in the read buffer -> the receivers that wait for them, oldest first.
+//!
+//! Must not copy a reply. Invariant: no slice of the buffer outlives the call that found it.
+
+use std::rc::Rc;
+
+use super::line::Line;
+use super::{Conn, End, Shared};
+use crate::metrics::{Count, Tick};
+use crate::resp::{Found, ReplyScanner};
+use crate::upstream::{Times, refusal};
+
+impl Conn {
+    /// Delivers every reply that is whole. `Err`: the stream cannot be understood.
+    pub(super) fn deliver(&self, line: &mut Line) -> Result<(), End> {
+        let shared = &mut *self.shared.borrow_mut();
+        let answered = self.tally.clock.now();
+        loop {
+            let input = line.buffer.filled();
+            if input.is_empty() {
+                return Ok(());
+            }
+            // A push answers nobody. Shared connections do not ask for any; one is dropped, not taken for a reply.
+            if input[0] == b'>' && !shared.torn {
+                match line.scanner.scan(input) {
+                    Found::Whole { len } => line.buffer.consume(len),
+                    Found::Part { .. } if !line.buffer.is_full() => return Ok(()),
+                    _ => return Err(End::Garbage),
+                }
+                continue;
+            }
+            let Some(head) = shared.flight.entries.front() else { return Err(End::Garbage) };
+            let single = shared.spoiled || shared.torn;
+            let batch = collect(&mut line.scanner, input, head.left, single);
+            let times = Times { read: head.read, sent: head.sent, answered };
+            if batch.n > 0 {
+                let replies = &input[..batch.len];
+                match &head.to {
+                    Some(to) if shared.torn => _ = to.piece(replies, true, &times),
+                    Some(to) if shared.spoiled => to.settle(shared.flight.head_request(), replies, self.target.node),
+                    Some(to) => to.replies(replies, batch.n, &times),
+                    // A SELECT of ours that failed would leave strangers' requests in the wrong database.
+                    None if head.select && replies.first() == Some(&b'-') => return Err(End::Garbage),
+                    None => {}
+                }
+                if batch.errors > 0 {
+                    self.tally.cells.count(Count::NodeErrors, u64::from(batch.errors));
+                }
+                shared.torn = false;
+                self.note_latency(&times);
+                self.in_flight.set(self.in_flight.get().saturating_sub(batch.n));
+                shared.flight.answered(batch.n);
+                line.buffer.consume(batch.len);
+            }
+            match batch.then {
+                Then::Next => {}
+                Then::Spoiled => {
+                    shared.spoiled = true;
+                    self.open.set(false);
+                }
+                Then::More { ready } => {
+                    if batch.n == 0 && ready > 0 && (line.buffer.is_full() || shared.torn) {
+                        self.pass_piece(shared, line, ready, answered);
+                        continue;
+                    }
+                    return Ok(());
+                }
+                Then::Garbage => return Err(End::Garbage),
+            }
+        }
+    }
+
+    /// A reply larger than the buffer goes on in pieces.
+    fn pass_piece(&self, shared: &mut Shared, line: &mut Line, ready: usize, answered: Tick) {
+        shared.torn = true;
+        if let Some(head) = shared.flight.entries.front() {
+            let times = Times { read: head.read, sent: head.sent, answered };
+            let piece = &line.buffer.filled()[..ready];
+            shared.backlog = head.to.as_ref().map_or(0, |to| to.piece(piece, false, &times));
+        }
+        line.buffer.consume(ready);
+        line.scanner.passed(ready);
+        if shared.backlog > self.tally.large {
+            self.leave_to_head(shared);
+        }
+    }
+
+    /// The head's receiver is slow with a large reply: the connection becomes its own. Reads behind it are sent elsewhere
+    /// at once, so that nobody waits for it; what may not be repeated stays, and so does what its receiver sent before it.
+    fn leave_to_head(&self, shared: &mut Shared) {
+        self.open.set(false);
+        if shared.spoiled {
+            return;
+        }
+        let mut staying: Vec<*const ()> = Vec::new();
+        let mut leaving = std::collections::BTreeSet::new();
+        for (index, entry) in shared.flight.entries.iter().enumerate().skip(1).rev() {
+            let Some(to) = &entry.to else { continue };
+            let who = Rc::as_ptr(to).cast::<()>();
+            match entry.idempotent && !staying.contains(&who) {
+                true => _ = leaving.insert(index),
+                false => staying.push(who),
+            }
+        }
+        for (index, (written, unwritten)) in shared.flight.unanswered().enumerate() {
+            if let (true, Some(to)) = (leaving.contains(&index), &shared.flight.entries[index].to) {
+                to.returned(&[written, unwritten].concat(), self.target.node);
+            }
+        }
+        for index in leaving {
+            shared.flight.entries[index].to = None;
+        }
+    }
+}
+
+/// What was found at the front of the buffer.
+struct Batch {
+    n: u32,
+    len: usize,
+    errors: u32,
+    then: Then,
+}
+
+enum Then {
+    Next,
+    /// The next reply is a refusal.
+    Spoiled,
+    More {
+        ready: usize,
+    },
+    Garbage,
+}
+
+/// Up to `left` whole replies (one, when `single`), stopping before the first refusal unless `single`.
+#[inline]
+fn collect(scanner: &mut ReplyScanner, input: &[u8], left: u32, single: bool) -> Batch {
+    let (mut n, mut len, mut errors) = (0, 0, 0);
+    let most = if single { 1 } else { left };
+    while n < most {
+        match scanner.scan(&input[len..]) {
+            Found::Whole { len: one } => {
+                let kind = input[len];
+                if kind == b'>' && !single {
+                    // Not a reply: looked at again as the first of the next batch.
+                    return Batch { n, len, errors, then: Then::Next };
+                }
+                if kind == b'-' {
+                    if !single && refusal::of(&input[len..len + one]).is_some() {
+                        return Batch { n, len, errors, then: Then::Spoiled };
+                    }
+                    errors += 1;
+                }
+                len += one;
+                n += 1;
+            }
+            Found::Part { ready } => return Batch { n, len, errors, then: Then::More { ready } },
+            Found::Garbage => return Batch { n, len, errors, then: Then::Garbage },
+        }
+    }
+    Batch { n, len, errors, then: Then::Next }
+}

@@ -1,0 +1,84 @@
+//! The socket's side of a shared connection: reads first, writes a turn later, everything at once.
+//!
+//! Must not know whose bytes it moves. Invariant: one read and one write per round, however many sessions took part.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::AsyncWrite;
+use tokio::net::TcpStream;
+
+use super::{Conn, End};
+use crate::resp::ReplyScanner;
+use crate::upstream::buffer::{Buffer, READ_BUFFER};
+
+/// The socket's side of a connection, owned by its task.
+pub(super) struct Line {
+    stream: TcpStream,
+    pub(super) buffer: Buffer,
+    pub(super) scanner: ReplyScanner,
+    yielded: bool,
+}
+
+impl Line {
+    pub(super) fn new(stream: TcpStream) -> Self {
+        Self { stream, buffer: Buffer::new(READ_BUFFER), scanner: ReplyScanner::default(), yielded: false }
+    }
+
+    pub(super) fn poll(&mut self, conn: &Conn, cx: &mut Context<'_>) -> Poll<End> {
+        {
+            let mut shared = conn.shared.borrow_mut();
+            if !shared.waker.as_ref().is_some_and(|w| w.will_wake(cx.waker())) {
+                shared.waker = Some(cx.waker().clone());
+            }
+        }
+        if conn.killed.get() {
+            return Poll::Ready(End::Killed);
+        }
+        while !conn.shared.borrow().must_wait(conn.tally.large) {
+            match self.buffer.poll_fill(&mut self.stream, cx) {
+                Poll::Ready(Ok(n)) if n > 0 => {
+                    conn.tally.received(n);
+                    if let Err(end) = conn.deliver(self) {
+                        return Poll::Ready(end);
+                    }
+                }
+                Poll::Ready(_) => return Poll::Ready(End::Lost),
+                Poll::Pending => break,
+            }
+        }
+        if !conn.open.get() {
+            conn.give_back_unwritten();
+        }
+        match self.flush(conn, cx) {
+            Poll::Ready(Err(_)) => Poll::Ready(End::Lost),
+            _ if !conn.open.get() && conn.in_flight.get() == 0 => Poll::Ready(End::Drained),
+            _ => Poll::Pending,
+        }
+    }
+
+    fn flush(&mut self, conn: &Conn, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let shared = &mut *conn.shared.borrow_mut();
+        if shared.flight.to_write().is_empty() {
+            shared.dirty = false;
+            return Poll::Ready(Ok(()));
+        }
+        if !self.yielded {
+            self.yielded = true;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        shared.dirty = false;
+        while !shared.flight.to_write().is_empty() {
+            let n = ready!(Pin::new(&mut self.stream).poll_write(cx, shared.flight.to_write()))?;
+            if n == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            shared.flight.wrote(n);
+            conn.tally.sent(n);
+        }
+        self.yielded = false;
+        Poll::Ready(Ok(()))
+    }
+}
