@@ -190,11 +190,11 @@ impl Room<'_> {
     /// master's absence of a moment: Sentinel's choice, the majority's, or an absence that lasted.
     fn successors(&self, reign: &Reign) -> Vec<&Sight> {
         let mut all = self.descendants(reign);
-        if let Some(chosen) = self.chosen(reign.node) {
-            if all.iter().any(|s| s.id == chosen) || self.fails_over(reign.node) {
-                all.retain(|s| s.id == chosen);
-                return all;
-            }
+        if let Some(chosen) = self.chosen(reign.node)
+            && (self.fails_over(reign.node) || all.iter().any(|s| s.id == chosen))
+        {
+            all.retain(|s| s.id == chosen);
+            return all;
         }
         let elected = self.elected(&all, Some(reign.node)).filter(|_| self.council.is_none()).map(|s| s.id);
         all.retain(|s| !s.bystander || self.patience.master_gone || elected == Some(s.id));

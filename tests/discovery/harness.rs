@@ -1,11 +1,12 @@
 //! Real Redis servers and Sentinels on free loopback ports, in a directory that goes with them. Each process is killed by
 //! its own handle when the test drops it. Also `Watch`: discovery started on such a set, and ways to wait for what it publishes.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use redweir::config::{SetConfig, Source};
@@ -14,7 +15,8 @@ use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
 /// No wait in these tests is longer; none depends on being short.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+/// Sentinels that split their vote try again after 20 s (twice their failover-timeout).
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 pub struct Server {
     pub port: u16,
@@ -23,21 +25,30 @@ pub struct Server {
     program: &'static str,
 }
 
+/// A port that nobody has, and that no other test of this binary was given before its server could take it.
 fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    loop {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        if GIVEN.lock().unwrap().insert(port) {
+            return port;
+        }
+    }
 }
 
 impl Server {
     fn spawn(program: &'static str, port: u16, args: Vec<String>) -> Self {
         let child = Command::new(program).args(&args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        let server = Self { port, child, args, program };
+        let mut server = Self { port, child, args, program };
         server.wait_up();
         server
     }
 
-    fn wait_up(&self) {
+    fn wait_up(&mut self) {
         let end = Instant::now() + PATIENCE;
         while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+            let ended = self.child.try_wait().unwrap();
+            assert!(ended.is_none(), "{} on {} ended: {ended:?}", self.program, self.port);
             assert!(Instant::now() < end, "{} on {} does not listen", self.program, self.port);
             std::thread::sleep(Duration::from_millis(5));
         }

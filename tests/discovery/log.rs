@@ -37,3 +37,10 @@ pub async fn wait_for(text: &str) -> String {
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
 }
+
+/// What was logged so far of the replication set with this name.
+pub fn lines_of(set: &str) -> Vec<String> {
+    let (plain, quoted) = (format!("set={set} "), format!("set=\"{set}\""));
+    let of_set = |l: &&str| l.contains(&plain) || l.contains(&quoted) || l.ends_with(plain.trim_end());
+    LINES.lock().unwrap().lines().filter(of_set).map(str::to_owned).collect()
+}
