@@ -14,6 +14,9 @@ use crate::resp::request;
 /// pages anew each round cost 1.4 page faults a request.
 const KEEP: usize = 4 << 20;
 
+/// Answered bytes that may stay in front before the rest is moved there. Small, so that the buffer stays in the cache.
+const SLACK: usize = 256 * 1024;
+
 /// A run of requests of one receiver.
 pub struct Entry {
     /// `None`: the reply is swallowed (an injected SELECT, or a run that was taken elsewhere).
@@ -79,7 +82,7 @@ impl Flight {
             if self.out.capacity() > KEEP {
                 self.out.shrink_to(KEEP);
             }
-        } else if self.acked > KEEP && self.acked > self.out.len() / 2 {
+        } else if self.acked > SLACK && self.acked > self.out.len() / 2 {
             self.out.drain(..self.acked);
         } else {
             return;

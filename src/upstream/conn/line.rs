@@ -13,6 +13,10 @@ use super::{Conn, End};
 use crate::resp::ReplyScanner;
 use crate::upstream::buffer::{Buffer, READ_BUFFER};
 
+/// Bytes written before replies are looked at again. Without it hundreds of KiB went out at once while the node idled, and
+/// the buffer outgrew the cache: 19 instead of 13 us for each SET of 16 KiB.
+const BURST: usize = 64 * 1024;
+
 /// The socket's side of a connection, owned by its task.
 pub(super) struct Line {
     stream: TcpStream,
@@ -70,8 +74,15 @@ impl Line {
             return Poll::Pending;
         }
         shared.dirty = false;
+        let mut left = BURST;
         while !shared.flight.to_write().is_empty() {
-            let n = ready!(Pin::new(&mut self.stream).poll_write(cx, shared.flight.to_write()))?;
+            if left == 0 {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            let some = shared.flight.to_write();
+            let n = ready!(Pin::new(&mut self.stream).poll_write(cx, &some[..some.len().min(left)]))?;
+            left -= n;
             if n == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
