@@ -54,8 +54,8 @@ pub struct Conn {
 
 struct Shared {
     flight: Flight,
-    /// Database the connection will be in after everything appended; `None` when that is not known.
-    db: Option<u32>,
+    /// Database the connection will be in after everything appended.
+    db: u32,
     waker: Option<Waker>,
     /// Appended since the task was last woken for writing.
     dirty: bool,
@@ -71,7 +71,7 @@ impl Conn {
     pub(super) fn new(target: Target, limit: usize, tally: Rc<Tally>) -> Self {
         let shared = Shared {
             flight: Flight::default(),
-            db: Some(0),
+            db: 0,
             waker: None,
             dirty: false,
             spoiled: false,
@@ -130,7 +130,7 @@ impl Conn {
         if shared.flight.bytes() + bytes.len() > self.limit && shared.flight.bytes() > 0 {
             return Err(Full);
         }
-        if shared.db != Some(db) {
+        if shared.db != db {
             shared.select(db, sent);
             self.in_flight.set(self.in_flight.get() + 1);
         }
@@ -242,7 +242,7 @@ impl Shared {
             select: true,
         };
         self.flight.push(&bytes, entry);
-        self.db = Some(db);
+        self.db = db;
     }
 
     /// Somebody slow owns this connection and nobody else waits behind.
