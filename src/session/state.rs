@@ -47,6 +47,15 @@ pub enum Silence {
     All,
 }
 
+/// How CLIENT UNBLOCK ends a blocking command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unblock {
+    /// As if its time were up.
+    Timeout,
+    /// -UNBLOCKED client unblocked via CLIENT UNBLOCK
+    Error,
+}
+
 impl Silence {
     /// The one request whose reply is left out is dealt with.
     pub fn end_next(&mut self) {
@@ -111,6 +120,11 @@ pub struct State {
     /// The node that failed them.
     pub avoid: Option<NodeId>,
 
+    /// A blocking command of its own is waiting at a node.
+    pub blocked: bool,
+    /// Somebody wants it to end; the relay takes this up.
+    pub unblock: Option<Unblock>,
+
     /// A large reply's connection waits until `out` is empty.
     pub backlogged: bool,
     /// Closes once everything is answered and written.
@@ -153,6 +167,8 @@ impl State {
             returned: Vec::new(),
             settled: Vec::new(),
             avoid: None,
+            blocked: false,
+            unblock: None,
             backlogged: false,
             closing: false,
             dead: false,
