@@ -9,4 +9,5 @@ mod see;
 mod speak;
 mod split;
 mod support;
+mod transactions;
 mod trouble;
