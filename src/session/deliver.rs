@@ -79,6 +79,22 @@ impl Receiver for Session {
         s.wake();
     }
 
+    fn stale(&self, requests: &[u8], node: u16) {
+        let s = &mut *self.state.borrow_mut();
+        for request in request::each(requests) {
+            s.in_flight = s.in_flight.saturating_sub(1);
+            s.returned.extend_from_slice(request);
+        }
+        self.front.cells.count(Count::StaleReads, 1);
+        s.stale = true;
+        s.avoid = Some(node);
+        s.tries += 1;
+        if s.in_flight == 0 {
+            self.conclude(s);
+        }
+        s.wake();
+    }
+
     fn lost(&self, lost: &Lost, node: u16) {
         let s = &mut *self.state.borrow_mut();
         self.conclude(s);

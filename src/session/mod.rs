@@ -9,6 +9,7 @@ mod commands;
 mod deliver;
 mod dispatch;
 mod errors;
+mod floor;
 mod front;
 mod input;
 mod kind;
@@ -80,7 +81,7 @@ pub fn turn_away(stream: &TcpStream) {
 impl Session {
     /// Serves one client until it leaves or must be let go.
     pub async fn serve(front: Rc<Front>, stream: TcpStream, lane: LaneId) {
-        let state = State::new(stream, lane, front.limits.max_bulk_bytes);
+        let state = State::new(stream, lane, front.limits.max_bulk_bytes, front.listener.consistency);
         let id = front.shared.next_id();
         let session = Rc::new(Self { id, front, state: RefCell::new(state) });
         let _seat = Seat::take(&session);

@@ -3,6 +3,7 @@
 //! Each file is one paragraph of what is promised; each test is named by the sentence that it shows.
 
 mod failover;
+mod fresh;
 mod many;
 mod pipeline;
 mod see;
