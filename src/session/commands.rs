@@ -118,6 +118,7 @@ impl Session {
             (_, "client|reply") => self.set_reply_mode(request),
             // server.c securityWarningCommand: a browser was made to talk to us.
             (Class::Unknown, _) if is_http(request) => false,
+            (_, "reset") if Args::new(request).remaining() > 1 => self.local(&errors::arity("reset")),
             (_, "reset") => self.reset(),
             (_, "select") => self.select(request).await,
             (_, "auth") => self.auth(request).await,

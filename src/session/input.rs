@@ -18,7 +18,7 @@ use super::kind::Kind;
 use super::state::{Park, Silence, State};
 use super::{Session, Turn, errors, unit};
 use crate::metrics::{Count, Tick};
-use crate::resp::{Scan, inline};
+use crate::resp::{Args, Scan, encode, inline};
 
 /// A connection attempt to the master failed: look again this much later, even if nothing changes.
 const RETRY: Duration = Duration::from_millis(20);
@@ -277,6 +277,7 @@ impl Session {
                     Err(violation) => Err((at, Stop::Turn(Turn::Invalid(violation)))),
                 }
             }
+            Scan::Ragged { len } => Err((at + len, Stop::Turn(Turn::Inline(mended(&buf[at..at + len]))))),
             Scan::Invalid(violation) => Err((at, Stop::Turn(Turn::Invalid(violation)))),
             Scan::Request { .. } | Scan::Incomplete { .. } => Ok(at),
         }
@@ -397,4 +398,11 @@ impl Session {
         }
         Ok(())
     }
+}
+
+/// A request as it should have been written.
+pub(super) fn mended(request: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(request.len());
+    encode::request(&mut out, Args::new(request).collect::<Vec<_>>().into_iter());
+    out
 }

@@ -15,6 +15,7 @@ use crate::command;
 use crate::metrics::{Count, Kind as Label, Reason};
 use crate::resp::{Args, Scan, Violation, inline};
 use crate::route::Want;
+use crate::session::input::mended;
 use crate::session::pin::Admit;
 use crate::session::state::State;
 use crate::session::{Session, errors};
@@ -66,7 +67,7 @@ impl Relay {
                 continue;
             }
             match s.scanner.scan(input) {
-                Scan::Request { .. } | Scan::Inline { .. } if self.is_done() => {
+                Scan::Request { .. } | Scan::Ragged { .. } | Scan::Inline { .. } if self.is_done() => {
                     s.scanner.reset();
                     break;
                 }
@@ -86,6 +87,10 @@ impl Relay {
                     end = self.begin_stream(s, &verdict);
                 }
                 Scan::Incomplete { .. } => break,
+                Scan::Ragged { len } => match self.admit(session, s, &mended(&input[..len])) {
+                    true => taken += len,
+                    false => break,
+                },
                 Scan::Nothing { len } => taken += len,
                 Scan::Inline { len } => {
                     let line = input[..len - 1].strip_suffix(b"\r").unwrap_or(&input[..len - 1]);
