@@ -91,6 +91,12 @@ labels! {
         LocalReplies = "local_replies",
         Pins = "pins",
         LargeStreams = "large_streams",
+        /// EVALSHA sent again after its node was given the script it lacked.
+        ScriptsBrought = "scripts_brought",
+        /// Scans begun again because their cursor was another master's.
+        ScansRestarted = "scans_restarted",
+        /// Commands for all nodes that a replica did not do.
+        ReplicaFailures = "replica_failures",
     }
 }
 
@@ -125,7 +131,7 @@ impl Histogram {
 /// The counters of one worker for one listener. Written only by that worker.
 pub struct Cells {
     routed: Box<[[[Cell; 9]; 5]; MAX_NODES]>,
-    counts: [Cell; 25],
+    counts: [Cell; 28],
     /// Whole request: read from the client to handed to its socket.
     pub request: Histogram,
     /// Upstream part: appended to a node's connection to reply found.
@@ -139,7 +145,7 @@ pub struct Cells {
     pub pinned: Cell,
 }
 
-const _: () = assert!(Kind::ALL.len() == 5 && Reason::ALL.len() == 9 && Count::ALL.len() == 25);
+const _: () = assert!(Kind::ALL.len() == 5 && Reason::ALL.len() == 9 && Count::ALL.len() == 28);
 
 impl Default for Cells {
     fn default() -> Self {

@@ -4,11 +4,12 @@ use std::cell::Cell;
 use std::io;
 use std::rc::Rc;
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::Target;
 use super::dial::exchange;
-use crate::resp::encode;
+use crate::resp::{Found, ReplyScanner, encode};
 
 /// Held by one session; dropping it closes the connection.
 pub struct Lease {
@@ -51,6 +52,29 @@ impl Lease {
     /// Those of the socket.
     pub async fn exchange(&mut self, request: &[u8]) -> io::Result<Vec<u8>> {
         exchange(&mut self.stream, request).await
+    }
+
+    /// `n` requests at once and their `n` replies, at most `most` bytes of them.
+    ///
+    /// # Errors
+    /// Those of the socket; replies that are no RESP, or too long, are `InvalidData`.
+    pub async fn exchange_many(&mut self, requests: &[u8], n: usize, most: usize) -> io::Result<Vec<u8>> {
+        self.stream.write_all(requests).await?;
+        let mut scanner = ReplyScanner::default();
+        let (mut replies, mut whole, mut left) = (Vec::new(), 0, n);
+        while left > 0 {
+            match scanner.scan(&replies[whole..]) {
+                Found::Whole { len } => (whole, left) = (whole + len, left - 1),
+                Found::Part { .. } if replies.len() >= most => return Err(io::ErrorKind::InvalidData.into()),
+                Found::Part { .. } => {
+                    if self.stream.read_buf(&mut replies).await? == 0 {
+                        return Err(io::ErrorKind::UnexpectedEof.into());
+                    }
+                }
+                Found::Garbage => return Err(io::ErrorKind::InvalidData.into()),
+            }
+        }
+        if whole == replies.len() { Ok(replies) } else { Err(io::ErrorKind::InvalidData.into()) }
     }
 
     /// Idle means: nothing to read, not even the end.

@@ -15,6 +15,7 @@ impl Conn {
     pub(super) fn deliver(&self, line: &mut Line) -> Result<(), End> {
         let shared = &mut *self.shared.borrow_mut();
         let answered = self.tally.clock.now();
+        let mut as_it_is = false;
         loop {
             let input = line.buffer.filled();
             if input.is_empty() {
@@ -30,7 +31,7 @@ impl Conn {
                 continue;
             }
             let Some(head) = shared.flight.entries.front() else { return Err(End::Garbage) };
-            let single = shared.spoiled || shared.torn;
+            let single = shared.spoiled || shared.torn || as_it_is;
             let batch = collect(&mut line.scanner, input, head.left, single);
             let times = Times { read: head.read, sent: head.sent, answered };
             if batch.n > 0 {
@@ -46,7 +47,7 @@ impl Conn {
                 if batch.errors > 0 {
                     self.tally.cells.count(Count::NodeErrors, u64::from(batch.errors));
                 }
-                shared.torn = false;
+                (shared.torn, as_it_is) = (false, false);
                 self.note_latency(&times);
                 self.in_flight.set(self.in_flight.get().saturating_sub(batch.n));
                 shared.flight.answered(batch.n);
@@ -54,6 +55,7 @@ impl Conn {
             }
             match batch.then {
                 Then::Next => {}
+                Then::Spoiled if !as_it_is && !is_taken_back(shared, line.buffer.filled()) => as_it_is = true,
                 Then::Spoiled => {
                     shared.spoiled = true;
                     self.open.set(false);
@@ -111,6 +113,14 @@ impl Conn {
             shared.flight.entries[index].to = None;
         }
     }
+}
+
+/// Whether a refusal of the oldest unanswered request goes back to its receiver to be sent again.
+#[cold]
+fn is_taken_back(shared: &Shared, reply: &[u8]) -> bool {
+    let head = shared.flight.entries.front().and_then(|head| head.to.as_ref());
+    let names_script = refusal::of(reply) == Some(refusal::Refusal::NoScript);
+    !names_script || head.is_some_and(|to| to.takes_back(shared.flight.head_request()))
 }
 
 /// What was found at the front of the buffer.
