@@ -40,7 +40,7 @@ impl Script {
             cannot_write: command::cannot_write(body),
             may_pretend: body.windows(CODE.len()).any(|w| w == CODE),
             kept: AtomicBool::new(false),
-            used: AtomicBool::new(true),
+            used: AtomicBool::new(false),
             loaded: AtomicBool::new(false),
             called: AtomicBool::new(false),
         }
@@ -115,9 +115,10 @@ impl Store {
         if shelf.scripts.contains_key(&script.sha) {
             return;
         }
+        // Room first: the newest is not among those to leave.
+        shelf.shrink(self.most.saturating_sub(1), self.most_bytes.saturating_sub(script.body.len()));
         shelf.add(script);
         self.version.fetch_add(1, Relaxed);
-        shelf.shrink(self.most, self.most_bytes);
     }
 
     /// SCRIPT FLUSH.
@@ -146,7 +147,6 @@ impl Store {
 impl Shelf {
     fn add(&mut self, script: &Arc<Script>) {
         script.kept.store(true, Relaxed);
-        script.used.store(true, Relaxed);
         self.bytes += script.body.len();
         self.scripts.insert(script.sha, Arc::clone(script));
         let queue = if script.loaded.load(Relaxed) { &mut self.loaded } else { &mut self.seen };
