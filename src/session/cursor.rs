@@ -197,8 +197,11 @@ impl Session {
                 scan.restarted(request)
             }
         };
-        let most = self.front.limits.client_output_bytes;
-        let reply = self.exchange_many(&mut lease, Want::Master, (&asked, 1), most).await?;
+        let (target, most) = (lease.target.clone(), self.front.limits.client_output_bytes);
+        let reply = tokio::select! {
+            reply = lease.exchange_large(&asked, most) => reply?,
+            () = self.lost(&target, Want::Master) => return Err(io::Error::from(io::ErrorKind::ConnectionAborted).into()),
+        };
         self.front.cells.routed(lease.target.node, Label::MasterRead, Reason::Master, 1);
         self.front.pool.give_back(lane, lease);
         if let Some(next) = cursor_of(&reply) {

@@ -158,7 +158,7 @@ impl Session {
             self.push(s, &done.reply);
         }
         if let Some(first) = settled[answered..].iter().find(|again| again.refused) {
-            self.note_missing(s, &first.reply);
+            self.note_missing(s, &first.request, &first.reply);
         }
         for again in &settled[answered..] {
             self.count_retry(&again.request);

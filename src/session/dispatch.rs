@@ -106,6 +106,9 @@ impl Session {
         now: Tick,
     ) -> Go {
         let idempotent = run.writes() == 0;
+        if run.scripts > 0 && !conn.briefed.get() {
+            self.brief(&conn, now);
+        }
         let me: Rc<dyn Receiver> = Rc::clone(self) as Rc<dyn Receiver>;
         match conn.append(bytes, run.n, me, s.db, (s.read_at(now), now), idempotent) {
             Ok(()) => {}

@@ -14,7 +14,7 @@ use super::{Session, errors};
 use crate::metrics::Count;
 use crate::resp::Args;
 use crate::route::Want;
-use crate::upstream::{Lease, Refused, Target};
+use crate::upstream::{Refused, Target};
 
 /// A replica that did not do as the master did within this time is reported.
 const REPLICA_WAIT: Duration = Duration::from_secs(2);
@@ -48,24 +48,24 @@ impl Session {
                 "script|flush" => self.front.scripts.store().clear(),
                 _ => {}
             }
-            self.on_replicas(request, 1).await;
+            self.on_replicas(request).await;
         }
         self.local(&reply)
     }
 
-    /// `n` requests to every replica that can be reached, all at once.
-    pub(super) async fn on_replicas(self: &Rc<Self>, requests: &[u8], n: usize) {
-        let requests: Rc<[u8]> = requests.into();
+    /// A request to every replica that can be reached, all at once.
+    pub(super) async fn on_replicas(self: &Rc<Self>, request: &[u8]) {
+        let request: Rc<[u8]> = request.into();
         let mut replicas = JoinSet::new();
         for target in self.front.replicas() {
-            let (session, requests) = (Rc::clone(self), Rc::clone(&requests));
-            replicas.spawn_local(async move { session.on_replica(&target, &requests, n).await });
+            let (session, request) = (Rc::clone(self), Rc::clone(&request));
+            replicas.spawn_local(async move { session.on_replica(&target, &request).await });
         }
         while replicas.join_next().await.is_some() {}
     }
 
-    async fn on_replica(&self, target: &Target, requests: &[u8], n: usize) {
-        let done = tokio::time::timeout(REPLICA_WAIT, self.at(target, requests, n)).await;
+    async fn on_replica(&self, target: &Target, request: &[u8]) {
+        let done = tokio::time::timeout(REPLICA_WAIT, self.at(target, request)).await;
         let why = match done {
             Ok(Ok(reply)) if reply.first() != Some(&b'-') => return,
             // Only the code: a text may repeat what was asked, and with it a password.
@@ -76,7 +76,7 @@ impl Session {
             Err(_) => format!("no answer within {REPLICA_WAIT:?}"),
         };
         self.front.cells.count(Count::ReplicaFailures, 1);
-        let command = Args::new(requests).next().unwrap_or_default().escape_ascii().to_string();
+        let command = Args::new(request).next().unwrap_or_default().escape_ascii().to_string();
         tracing::warn!(
             node = &*target.dial,
             command,
@@ -85,28 +85,10 @@ impl Session {
         );
     }
 
-    /// As `exchange`, for `n` requests at once and replies up to `most` bytes.
-    ///
-    /// # Errors
-    /// As there.
-    pub(super) async fn exchange_many(
-        &self,
-        lease: &mut Lease,
-        want: Want,
-        (requests, n): (&[u8], usize),
-        most: usize,
-    ) -> io::Result<Vec<u8>> {
-        let target = lease.target.clone();
-        tokio::select! {
-            replies = lease.exchange_many(requests, n, most) => replies,
-            () = self.lost(&target, want) => Err(io::ErrorKind::ConnectionAborted.into()),
-        }
-    }
-
-    async fn at(&self, target: &Target, requests: &[u8], n: usize) -> io::Result<Vec<u8>> {
+    async fn at(&self, target: &Target, request: &[u8]) -> io::Result<Vec<u8>> {
         let lane = self.state.borrow().lane;
         let mut lease = self.front.pool.lease(lane, target).await.map_err(io::Error::other)?;
-        let reply = self.exchange_many(&mut lease, Want::Read, (requests, n), 64 * 1024).await?;
+        let reply = self.exchange(&mut lease, Want::Read, request).await?;
         self.front.pool.give_back(lane, lease);
         Ok(reply)
     }

@@ -7,6 +7,7 @@ mod known;
 mod store;
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -16,17 +17,18 @@ use super::commands::Bound;
 use super::kind::{self, Kind};
 use super::state::State;
 use crate::command::{self, Class, Command, Verdict};
-use crate::metrics::Count;
+use crate::metrics::{Count, Tick};
 use crate::resp::{Args, encode};
 use crate::route::Want;
 use crate::topology::NodeId;
-use crate::upstream::Lease;
 use crate::upstream::refusal::{self, Refusal};
+use crate::upstream::{Conn, Lease};
 
 pub use known::Known;
+use store::Script;
 pub use store::Store;
 
-/// Bodies of other scripts that a node is given along with the one it lacked: where one is missing, all are.
+/// Bodies a connection begins with.
 const ALONG: usize = 256 * 1024;
 /// Times a request is given another try before the node's own answer counts.
 const TRIES: u32 = 3;
@@ -91,11 +93,25 @@ impl Session {
         by_name && words.next().is_some_and(|sha| self.front.scripts.find(sha).is_some())
     }
 
-    /// What a refused request, to be sent again, must have before.
-    pub(super) fn note_missing(&self, s: &State, reply: &[u8]) {
-        if let (Some(Refusal::NoScript), Some(node)) = (refusal::of(reply), s.avoid) {
+    /// A connection begins with the scripts its node may be asked for: so a node that has just become master, or was
+    /// flushed, has them before the first call, and what is written behind a call is never executed before it.
+    #[cold]
+    pub(super) fn brief(&self, conn: &Conn, now: Tick) {
+        conn.briefed.set(true);
+        let scripts = self.front.scripts.store().called(ALONG.min(self.front.limits.upstream_bytes / 4));
+        conn.append_own(&loads(&scripts), scripts.len() as u32, now);
+    }
+
+    /// Notes what a refused request, to be sent again, must have before.
+    pub(super) fn note_missing(&self, s: &State, request: &[u8], reply: &[u8]) {
+        let (Some(Refusal::NoScript), Some(node)) = (refusal::of(reply), s.avoid) else { return };
+        self.front.cells.count(Count::ScriptsMissing, 1);
+        let script = Args::new(request).nth(1).and_then(|name| self.front.scripts.find(name));
+        let pretends = script.is_none_or(|script| script.may_pretend);
+        if pretends || s.tries > 1 || self.plain_kind(request) != Kind::Script {
             *self.missing.borrow_mut() = Some(Missing { node, reply: reply.to_vec() });
         }
+        // Else nothing: it goes to another connection now, which begins with the scripts.
     }
 
     /// Is this the request that was refused?
@@ -111,7 +127,6 @@ impl Session {
         };
         let failed = match self.bring(request, &missing).await {
             Ok(true) => {
-                self.front.cells.count(Count::ScriptsBrought, 1);
                 self.put_back(request);
                 return true;
             }
@@ -133,27 +148,20 @@ impl Session {
         if (script.may_pretend || tries > 1) && !self.lacks(missing.node, name).await {
             return Ok(false);
         }
-        let mut bodies: Vec<_> = self.front.scripts.store().called(ALONG);
-        bodies.retain(|other| other.sha != script.sha);
-        bodies.insert(0, script);
-        let mut requests = Vec::new();
-        for script in &bodies {
-            encode::request(&mut requests, [&b"SCRIPT"[..], b"LOAD", &script.body].into_iter());
-        }
+        let load = loads(&[script]);
         let (lane, deadline) = (self.state.borrow().lane, Instant::now() + self.front.listener.hold);
         let read = self.plain_kind(request) == Kind::Read;
         if read {
-            self.on_replicas(&requests, bodies.len()).await;
+            self.on_replicas(&load).await;
         }
         if read && self.front.target(Want::Master).is_none() {
             return Ok(true);
         }
         let mut lease = self.lease_until(lane, Want::Master, deadline, Bound::Wait).await?;
-        let most = 1024 * bodies.len();
-        match self.exchange_many(&mut lease, Want::Master, (&requests, bodies.len()), most).await {
-            Ok(replies) => {
+        match self.exchange(&mut lease, Want::Master, &load).await {
+            Ok(reply) => {
                 self.front.pool.give_back(lane, lease);
-                Ok(replies.first() == Some(&b'$'))
+                Ok(reply.first() == Some(&b'$'))
             }
             // The next try finds out.
             Err(_) => Ok(true),
@@ -196,9 +204,7 @@ impl Session {
         let zeros: Vec<(usize, u8)> = zeros.collect();
         for (name, (at, digit)) in Args::new(request).skip(2).zip(zeros) {
             let Some(script) = self.front.scripts.find(name).filter(|_| digit == b'0') else { continue };
-            let mut load = Vec::new();
-            encode::request(&mut load, [&b"SCRIPT"[..], b"LOAD", &script.body].into_iter());
-            match self.exchange(lease, Want::Master, &load).await {
+            match self.exchange(lease, Want::Master, &loads(&[script])).await {
                 Ok(loaded) if loaded.first() == Some(&b'$') => reply[at] = b'1',
                 Ok(_) => {}
                 Err(_) => return false,
@@ -210,6 +216,15 @@ impl Session {
 
 /// How long a node may take to say whether it has a script.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// SCRIPT LOAD of each.
+fn loads(scripts: &[Arc<Script>]) -> Vec<u8> {
+    let mut requests = Vec::new();
+    for script in scripts {
+        encode::request(&mut requests, [&b"SCRIPT"[..], b"LOAD", &script.body].into_iter());
+    }
+    requests
+}
 
 fn is_evalsha(name: &[u8]) -> bool {
     name.eq_ignore_ascii_case(b"evalsha") || name.eq_ignore_ascii_case(b"evalsha_ro")

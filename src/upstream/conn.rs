@@ -47,6 +47,8 @@ pub struct Conn {
     /// Takes new requests. Never true again once false.
     open: Cell<bool>,
     killed: Cell<bool>,
+    /// Has brought its node the scripts that are called by their SHA-1.
+    pub briefed: Cell<bool>,
     limit: usize,
     tally: Rc<Tally>,
     shared: RefCell<Shared>,
@@ -84,6 +86,7 @@ impl Conn {
             ewma: Cell::new((0, 0)),
             open: Cell::new(true),
             killed: Cell::new(false),
+            briefed: Cell::new(false),
             limit,
             tally,
             shared: RefCell::new(shared),
@@ -144,6 +147,14 @@ impl Conn {
             }
         }
         Ok(())
+    }
+
+    /// Appends `n` requests of redweir's own, whose replies nobody waits for.
+    pub fn append_own(&self, bytes: &[u8], n: u32, now: Tick) {
+        if n > 0 {
+            self.shared.borrow_mut().flight.push(bytes, Entry::own(bytes.len(), n, now));
+            self.in_flight.set(self.in_flight.get() + n);
+        }
     }
 
     /// A receiver of large pieces has caught up.
@@ -231,17 +242,7 @@ impl Shared {
     fn select(&mut self, db: u32, now: Tick) {
         let mut bytes = Vec::with_capacity(32);
         encode::request(&mut bytes, [&b"SELECT"[..], db.to_string().as_bytes()].into_iter());
-        let entry = Entry {
-            to: None,
-            left: 1,
-            done: 0,
-            bytes: bytes.len(),
-            read: now,
-            sent: now,
-            idempotent: true,
-            select: true,
-        };
-        self.flight.push(&bytes, entry);
+        self.flight.push(&bytes, Entry { select: true, ..Entry::own(bytes.len(), 1, now) });
         self.db = db;
     }
 

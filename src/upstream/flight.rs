@@ -33,6 +33,13 @@ pub struct Entry {
     pub select: bool,
 }
 
+impl Entry {
+    /// Requests of redweir's own.
+    pub fn own(bytes: usize, n: u32, now: Tick) -> Self {
+        Self { to: None, left: n, done: 0, bytes, read: now, sent: now, idempotent: true, select: false }
+    }
+}
+
 #[derive(Default)]
 pub struct Flight {
     out: Vec<u8>,

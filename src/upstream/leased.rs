@@ -4,12 +4,11 @@ use std::cell::Cell;
 use std::io;
 use std::rc::Rc;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::Target;
-use super::dial::exchange;
-use crate::resp::{Found, ReplyScanner, encode};
+use super::dial::{SHORT, exchange};
+use crate::resp::encode;
 
 /// Held by one session; dropping it closes the connection.
 pub struct Lease {
@@ -51,30 +50,15 @@ impl Lease {
     /// # Errors
     /// Those of the socket.
     pub async fn exchange(&mut self, request: &[u8]) -> io::Result<Vec<u8>> {
-        exchange(&mut self.stream, request).await
+        exchange(&mut self.stream, request, SHORT).await
     }
 
-    /// `n` requests at once and their `n` replies, at most `most` bytes of them.
+    /// As [`Lease::exchange`], for a reply of up to `most` bytes.
     ///
     /// # Errors
-    /// Those of the socket; replies that are no RESP, or too long, are `InvalidData`.
-    pub async fn exchange_many(&mut self, requests: &[u8], n: usize, most: usize) -> io::Result<Vec<u8>> {
-        self.stream.write_all(requests).await?;
-        let mut scanner = ReplyScanner::default();
-        let (mut replies, mut whole, mut left) = (Vec::new(), 0, n);
-        while left > 0 {
-            match scanner.scan(&replies[whole..]) {
-                Found::Whole { len } => (whole, left) = (whole + len, left - 1),
-                Found::Part { .. } if replies.len() >= most => return Err(io::ErrorKind::InvalidData.into()),
-                Found::Part { .. } => {
-                    if self.stream.read_buf(&mut replies).await? == 0 {
-                        return Err(io::ErrorKind::UnexpectedEof.into());
-                    }
-                }
-                Found::Garbage => return Err(io::ErrorKind::InvalidData.into()),
-            }
-        }
-        if whole == replies.len() { Ok(replies) } else { Err(io::ErrorKind::InvalidData.into()) }
+    /// As there.
+    pub async fn exchange_large(&mut self, request: &[u8], most: usize) -> io::Result<Vec<u8>> {
+        exchange(&mut self.stream, request, most).await
     }
 
     /// Idle means: nothing to read, not even the end.
