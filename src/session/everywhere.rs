@@ -48,23 +48,23 @@ impl Session {
                 "script|flush" => self.front.scripts.store().clear(),
                 _ => {}
             }
-            self.on_replicas(request).await;
+            self.on_each(self.front.replicas(), request).await;
         }
         self.local(&reply)
     }
 
-    /// A request to every replica that can be reached, all at once.
-    pub(super) async fn on_replicas(self: &Rc<Self>, request: &[u8]) {
+    /// A request to each of these nodes, all at once.
+    pub(super) async fn on_each(self: &Rc<Self>, targets: Vec<Target>, request: &[u8]) {
         let request: Rc<[u8]> = request.into();
-        let mut replicas = JoinSet::new();
-        for target in self.front.replicas() {
+        let mut nodes = JoinSet::new();
+        for target in targets {
             let (session, request) = (Rc::clone(self), Rc::clone(&request));
-            replicas.spawn_local(async move { session.on_replica(&target, &request).await });
+            nodes.spawn_local(async move { session.on_one(&target, &request).await });
         }
-        while replicas.join_next().await.is_some() {}
+        while nodes.join_next().await.is_some() {}
     }
 
-    async fn on_replica(&self, target: &Target, request: &[u8]) {
+    async fn on_one(&self, target: &Target, request: &[u8]) {
         let done = tokio::time::timeout(REPLICA_WAIT, self.at(target, request)).await;
         let why = match done {
             Ok(Ok(reply)) if reply.first() != Some(&b'-') => return,
@@ -81,7 +81,7 @@ impl Session {
             node = &*target.dial,
             command,
             why,
-            "a replica did not do what the master did; repeat the command when the replica is well"
+            "a node did not do what concerns every node; repeat the command when the node is well"
         );
     }
 

@@ -1,5 +1,9 @@
 //! Scripts wherever they run: what redweir has seen, a node that lacks it is given.
 //!
+//! A connection to the master begins with the scripts that are called by their SHA-1, so after a failover they are there
+//! before the first call. A call that is refused all the same (somebody flushed the node) is sent again on such a
+//! connection, or, where that cannot be or did not help, after the node was given the script.
+//!
 //! Must not make a request wait that is no script. Invariant: EVALSHA is sent again only when the node said that it has
 //! no such script; a script that might say so by itself, only when the node, asked, has none.
 
@@ -32,6 +36,9 @@ pub use store::Store;
 const ALONG: usize = 256 * 1024;
 /// Times a request is given another try before the node's own answer counts.
 const TRIES: u32 = 3;
+
+/// How long a node may take to say whether it has a script.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A node's word that it has no such script, about the next EVALSHA of the session.
 pub struct Missing {
@@ -145,16 +152,16 @@ impl Session {
         let name = Args::new(request).nth(1).unwrap_or_default();
         let tries = self.state.borrow().tries;
         let Some(script) = self.front.scripts.find(name).filter(|_| tries <= TRIES) else { return Ok(false) };
-        if (script.may_pretend || tries > 1) && !self.lacks(missing.node, name).await {
+        // That a script without the word says it all the same is left to a third try: others may have brought it by now.
+        if (script.may_pretend || tries >= TRIES) && !self.lacks(missing.node, name).await {
             return Ok(false);
         }
         let load = loads(&[script]);
         let (lane, deadline) = (self.state.borrow().lane, Instant::now() + self.front.listener.hold);
-        let read = self.plain_kind(request) == Kind::Read;
-        if read {
-            self.on_replicas(&load).await;
-        }
-        if read && self.front.target(Want::Master).is_none() {
+        if self.plain_kind(request) == Kind::Read {
+            // Any of them may be asked next.
+            let nodes = self.front.replicas().into_iter().chain(self.front.target(Want::Master));
+            self.on_each(nodes.collect(), &load).await;
             return Ok(true);
         }
         let mut lease = self.lease_until(lane, Want::Master, deadline, Bound::Wait).await?;
@@ -213,9 +220,6 @@ impl Session {
         true
     }
 }
-
-/// How long a node may take to say whether it has a script.
-const PATIENCE: Duration = Duration::from_secs(2);
 
 /// SCRIPT LOAD of each.
 fn loads(scripts: &[Arc<Script>]) -> Vec<u8> {

@@ -100,19 +100,23 @@ fn a_call_by_sha1_never_ends_in_noscript_through_flushes_and_a_killed_master() {
     let writers = Callers::start(&proxy, &["EVALSHA", &sha], &["a", "b", "c"]);
     let readers = Callers::start(&proxy, &["EVALSHA_RO", &reading], &["a", "b"]);
     for _ in 0..5 {
-        (writers.more(20), readers.more(20));
+        writers.more(20);
+        readers.more(20);
         flush_behind_redweir(&stage);
     }
-    (writers.more(20), readers.more(20));
+    writers.more(20);
+    readers.more(20);
     let old = stage.nodes[0].address();
     stage.nodes[0].kill();
     wait("another master", || match proxy.set()["shards"][0]["master"].as_str() {
         Some(new) if new != old => Ok(()),
         other => Err(format!("{other:?}")),
     });
-    (writers.more(50), readers.more(50));
+    writers.more(50);
+    readers.more(50);
     flush_behind_redweir(&stage);
-    (writers.more(50), readers.more(50));
+    writers.more(50);
+    readers.more(50);
     assert_eq!((writers.finish(), readers.finish()), Default::default());
     assert!(proxy.metric("redweir_scripts_missing_total", &[]) >= 7.0);
 }
@@ -248,6 +252,30 @@ fn script_speaks_for_every_node() {
     // A body no node compiles never exists.
     assert!(client.call(&["EVAL", "return nonsense(", "0"]).expect("alive").is_error());
     assert!(client.call(&["SCRIPT", "LOAD", "return nonsense("]).expect("alive").is_error());
+}
+
+#[test]
+fn functions_are_the_sets_and_a_reading_one_runs_on_replicas() {
+    let mut stage = plain_stage(1);
+    let proxy = Proxy::start(&stage, &[]);
+    proxy.wait_readers(1);
+    let mut client = proxy.client();
+    let library = "#!lua name=lib\nredis.register_function('put', function(k, a) return redis.call('SET', k[1], a[1]) end)\n\
+        redis.register_function{function_name='take', callback=function(k) return redis.call('GET', k[1]) end, flags={'no-writes'}}";
+    assert_eq!(client.call(&["FUNCTION", "LOAD", library]).expect("alive").text(), "lib");
+    assert_eq!(call(&mut client, "FCALL put 1 k v"), ok());
+    crate::support::settle(&mut stage, 0);
+    Counts::reset(&stage);
+    for _ in 0..5 {
+        assert_eq!(call(&mut client, "FCALL_RO take 1 k"), bulk("v"));
+    }
+    assert_eq!(Counts::read(&stage).on(1, "fcall_ro"), 5);
+    assert_eq!(call(&mut client, "FUNCTION LIST").items().len(), 1);
+    assert_eq!(call(&mut client, "FUNCTION DELETE lib"), ok());
+    crate::support::settle(&mut stage, 0);
+    for node in &stage.nodes {
+        assert_eq!(call(&mut node.connect().expect("a node"), "FUNCTION LIST"), Reply::Array(Vec::new()));
+    }
 }
 
 #[test]
