@@ -1,16 +1,17 @@
 //! SCAN, HSCAN, SSCAN and ZSCAN across a change of master.
 //!
 //! A cursor is a place in one process' hash table: at another master it means another place, and keys would be missed. So
-//! after a change each cursor that the present master is not known to have given begins at the start again: that brings
-//! keys twice, which SCAN allows, and misses none. Until a first change, and when one is long past, nothing here is asked.
-//! Invariant: a cursor is noted under the term of the master that gave it, and forgotten with it.
+//! after a change a client gets cursors that bear a sign of the master that gave them; any other begins at the start
+//! again: that brings keys twice, which SCAN allows, and misses none. The sign comes from the replication id, so that it is
+//! the same in every redweir; a server that is given one all the same looks only at the bits below it (dict.c dictScan).
+//! Until a first change, and when one is long past, nothing here is asked.
+//! Invariant: a cursor reaches only the master that gave it, or nobody knows where it is from.
 
-use std::collections::{HashSet, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::commands::Bound;
@@ -18,139 +19,121 @@ use super::{Session, errors};
 use crate::metrics::{Count, Kind as Label, Reason};
 use crate::resp::{Args, encode};
 use crate::route::Want;
-use crate::topology::Topology;
+use crate::topology::{Shard, Topology, Writes};
 use crate::upstream::Target;
 
-/// Cursors kept in mind. Clients share connections and connections clients, so they are the set's, not the session's.
-const KEPT: usize = 16 * 1024;
+/// A server's own cursor is below the size of its table: 2^40 buckets are 8 TB. With the sign above it a cursor is below
+/// 2^53, the last integer that clients which keep it as a floating point number can tell from the next.
+const SIGN_AT: u32 = 40;
+const SIGNS: u64 = 1 << 13;
 /// A scan that began before a change of master does not go on later than this.
 const WATCH: Duration = Duration::from_secs(3600);
-/// Scans that one session begins again after one change. Then a cursor is believed: it may come from the present master by
-/// way of another proxy, and a scan must end.
+/// Scans that one session begins again after one change. Then a cursor is believed: a scan must end, even one that goes on
+/// through something that gives unsigned cursors of the present master.
 const RESTARTS: u32 = 64;
 /// Between two tries when the master is lost.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// What is known of the cursors of one set.
+/// Whether the set has had another master lately.
 #[derive(Default)]
 pub struct Cursors {
     /// The newest term under which somebody scanned; 0: nobody did.
     term: AtomicU64,
-    given: Mutex<Given>,
-}
-
-#[derive(Default)]
-struct Given {
-    /// When the present term was first seen; `None`: there was no other before, or that is long ago.
-    since: Option<Instant>,
-    marks: HashSet<u64>,
-    /// Oldest first.
-    order: VecDeque<u64>,
-}
-
-/// What to do with a cursor.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Judgement {
-    AsItIs,
-    FromTheStart,
-}
-
-/// `cursor` as the client gave it; `None`: it is no number, and the server says so.
-fn judge(cursor: Option<u64>, given: bool, restarts: u32) -> Judgement {
-    match cursor {
-        Some(n) if n != 0 && !given && restarts < RESTARTS => Judgement::FromTheStart,
-        _ => Judgement::AsItIs,
-    }
+    /// When it was first seen; `None`: there was no other before, or that is long ago.
+    since: Mutex<Option<Instant>>,
 }
 
 impl Cursors {
-    fn given(&self) -> MutexGuard<'_, Given> {
-        self.given.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Whether cursors need a look under `term`. `now` matters only if they did.
     fn watches(&self, term: u64, now: Instant) -> bool {
         let known = self.term.load(Relaxed);
         if known == 0 {
             return self.term.compare_exchange(0, term, Relaxed, Relaxed).is_err_and(|other| other != term);
         }
-        let mut given = self.given();
+        let mut since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
         if term > self.term.fetch_max(term, Relaxed) {
-            *given = Given { since: Some(now), ..Given::default() };
+            *since = Some(now);
         }
-        if given.since.is_some_and(|since| now.saturating_duration_since(since) > WATCH) {
-            *given = Given::default();
+        if since.is_some_and(|since| now.saturating_duration_since(since) > WATCH) {
+            *since = None;
         }
-        given.since.is_some()
-    }
-
-    fn has(&self, term: u64, mark: u64) -> bool {
-        term == self.term.load(Relaxed) && self.given().marks.contains(&mark)
-    }
-
-    fn note(&self, term: u64, mark: u64) {
-        let mut given = self.given();
-        if term != self.term.load(Relaxed) || !given.marks.insert(mark) {
-            return;
-        }
-        given.order.push_back(mark);
-        if given.order.len() > KEPT
-            && let Some(oldest) = given.order.pop_front()
-        {
-            given.marks.remove(&oldest);
-        }
+        since.is_some()
     }
 }
 
-/// The part of a request that a cursor belongs to, and the cursor.
-struct Scan<'a> {
-    name: &'a [u8],
-    key: &'a [u8],
-    db: u32,
-    cursor: Option<u64>,
+/// What to do with a cursor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Judgement {
+    /// It is no number, and the server says so; or the start of a scan.
+    AsItIs,
+    /// The master's own, without the sign.
+    Own(u64),
+    FromTheStart,
 }
 
-impl<'a> Scan<'a> {
-    fn of(request: &'a [u8], db: u32) -> Self {
-        let mut words = Args::new(request);
-        let name = words.next().unwrap_or_default();
-        let key = if name.eq_ignore_ascii_case(b"scan") { &[][..] } else { words.next().unwrap_or_default() };
-        Self { name, key, db, cursor: words.next().and_then(number) }
+fn judge(cursor: Option<u64>, sign: u64, restarts: u32) -> Judgement {
+    match cursor {
+        None | Some(0) => Judgement::AsItIs,
+        Some(n) if n >> SIGN_AT == sign || restarts >= RESTARTS => Judgement::Own(n & ((1 << SIGN_AT) - 1)),
+        Some(_) => Judgement::FromTheStart,
     }
+}
 
-    fn mark(&self, cursor: u64) -> u64 {
+/// The sign of a master; never that of the one before, and never none.
+fn sign(shard: &Shard) -> u64 {
+    let of = |id: &str| {
         let mut hasher = DefaultHasher::new();
-        (self.name.to_ascii_lowercase(), self.key, self.db, cursor).hash(&mut hasher);
-        hasher.finish()
+        id.hash(&mut hasher);
+        1 + hasher.finish() % (SIGNS - 2)
+    };
+    let lineage = &shard.lineage;
+    match lineage.id.as_str() {
+        "" => 1 + shard.term % (SIGNS - 2),
+        id if of(id) == of(&lineage.previous) => of(id) + 1,
+        id => of(id),
     }
+}
 
-    /// The same request from the start.
-    fn restarted(&self, request: &[u8]) -> Vec<u8> {
-        let at = if self.name.eq_ignore_ascii_case(b"scan") { 1 } else { 2 };
-        let words: Vec<&[u8]> =
-            Args::new(request).enumerate().map(|(i, word)| if i == at { &b"0"[..] } else { word }).collect();
-        let mut out = Vec::new();
-        encode::request(&mut out, words.into_iter());
-        out
-    }
+fn signed(cursor: u64, sign: u64) -> u64 {
+    if cursor == 0 || cursor >> SIGN_AT > 0 { cursor } else { cursor | sign << SIGN_AT }
+}
+
+/// Where the cursor is among the words of a request.
+fn place(request: &[u8]) -> usize {
+    let name = Args::new(request).next().unwrap_or_default();
+    if name.eq_ignore_ascii_case(b"scan") { 1 } else { 2 }
+}
+
+/// The same request with another cursor.
+fn with_cursor(request: &[u8], cursor: u64) -> Vec<u8> {
+    let (at, cursor) = (place(request), cursor.to_string());
+    let words = Args::new(request).enumerate().map(|(i, word)| if i == at { cursor.as_bytes() } else { word });
+    let words: Vec<&[u8]> = words.collect();
+    let mut out = Vec::new();
+    encode::request(&mut out, words.into_iter());
+    out
 }
 
 fn number(text: &[u8]) -> Option<u64> {
     std::str::from_utf8(text).ok()?.parse().ok()
 }
 
-/// The cursor in a reply: `*2`, then a bulk with it.
-fn cursor_of(reply: &[u8]) -> Option<u64> {
-    let mut lines = reply.split(|b| *b == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
-    let (header, _, cursor) = (lines.next()?, lines.next()?, lines.next()?);
-    (header == b"*2").then(|| number(cursor))?
+/// The reply (`*2`, then a bulk with the cursor) with the master's sign; anything else as it is.
+fn sign_reply(reply: Vec<u8>, sign: u64) -> Vec<u8> {
+    let Some(bulk) = reply.strip_prefix(b"*2\r\n") else { return reply };
+    let mut lines = bulk.splitn(3, |b| *b == b'\n');
+    let (Some(_), Some(line), Some(rest)) = (lines.next(), lines.next(), lines.next()) else { return reply };
+    let Some(cursor) = line.strip_suffix(b"\r").and_then(number) else { return reply };
+    let mut out = b"*2\r\n".to_vec();
+    encode::bulk(&mut out, signed(cursor, sign).to_string().as_bytes());
+    out.extend_from_slice(rest);
+    out
 }
 
-/// The term under which `target` is the master, in the life it was dialled in.
-fn term_of(topology: &Topology, target: &Target) -> Option<u64> {
-    let shard = topology.shards.first()?;
+/// The shard whose master `target` is, in the life it was dialled in.
+fn shard_of<'a>(topology: &'a Topology, target: &Target) -> Option<&'a Shard> {
     let alive = topology.node(target.node).is_some_and(|n| n.generation == target.generation);
-    (alive && shard.writes == crate::topology::Writes::Open(target.node)).then_some(shard.term)
+    topology.shards.first().filter(|shard| alive && shard.writes == Writes::Open(target.node))
 }
 
 impl Session {
@@ -182,32 +165,33 @@ impl Session {
         };
         let mut lease = self.lease_until(lane, Want::Master, deadline, Bound::Wait).await.map_err(Failed::For)?;
         // Only now: the cursor is judged by the master that is asked.
-        let term = term_of(&self.front.topology(), &lease.target).ok_or(io::ErrorKind::ConnectionAborted)?;
+        let topology = self.front.topology();
+        let shard = shard_of(&topology, &lease.target).ok_or(io::ErrorKind::ConnectionAborted)?;
+        let (term, sign) = (shard.term, sign(shard));
         self.front.cursors().watches(term, Instant::now());
         tokio::time::timeout_at(deadline, lease.select(db)).await.map_err(io::Error::from)??;
-        let scan = Scan::of(request, db);
-        let given = scan.cursor.is_some_and(|n| self.front.cursors().has(term, scan.mark(n)));
         let (before, restarts) = self.restarts.get();
         let restarts = if before == term { restarts } else { 0 };
-        let asked = match judge(scan.cursor, given, restarts) {
+        let cursor = Args::new(request).nth(place(request)).and_then(number);
+        let asked = match judge(cursor, sign, restarts) {
             Judgement::AsItIs => request.to_vec(),
+            Judgement::Own(cursor) => with_cursor(request, cursor),
             Judgement::FromTheStart => {
                 self.restarts.set((term, restarts + 1));
                 self.front.cells.count(Count::ScansRestarted, 1);
-                scan.restarted(request)
+                with_cursor(request, 0)
             }
         };
         let (target, most) = (lease.target.clone(), self.front.limits.client_output_bytes);
         let reply = tokio::select! {
             reply = lease.exchange_large(&asked, most) => reply?,
-            () = self.lost(&target, Want::Master) => return Err(io::Error::from(io::ErrorKind::ConnectionAborted).into()),
+            () = self.lost(&target, Want::Master) => {
+                return Err(io::Error::from(io::ErrorKind::ConnectionAborted).into());
+            }
         };
-        self.front.cells.routed(lease.target.node, Label::MasterRead, Reason::Master, 1);
+        self.front.cells.routed(target.node, Label::MasterRead, Reason::Master, 1);
         self.front.pool.give_back(lane, lease);
-        if let Some(next) = cursor_of(&reply) {
-            self.front.cursors().note(term, scan.mark(next));
-        }
-        Ok(reply)
+        Ok(sign_reply(reply, sign))
     }
 }
 
@@ -237,17 +221,37 @@ mod tests {
 
     #[test]
     fn only_a_cursor_from_elsewhere_begins_again() {
-        use Judgement::{AsItIs, FromTheStart};
-        for (cursor, given, restarts, expected) in [
-            (Some(0), false, 0, AsItIs),
-            (Some(0), true, 0, AsItIs),
-            (Some(7), false, 0, FromTheStart),
-            (Some(7), true, 0, AsItIs),
-            (Some(7), false, RESTARTS - 1, FromTheStart),
-            (Some(7), false, RESTARTS, AsItIs),
-            (None, false, 0, AsItIs),
+        use Judgement::{AsItIs, FromTheStart, Own};
+        for (cursor, restarts, expected) in [
+            (None, 0, AsItIs),
+            (Some(0), 0, AsItIs),
+            (Some(7), 0, FromTheStart),
+            (Some(signed(7, 5)), 0, Own(7)),
+            (Some(signed(7, 6)), 0, FromTheStart),
+            (Some(u64::MAX), 0, FromTheStart),
+            (Some(7), RESTARTS - 1, FromTheStart),
+            (Some(7), RESTARTS, Own(7)),
+            (Some(signed(7, 6)), RESTARTS, Own(7)),
         ] {
-            assert_eq!(judge(cursor, given, restarts), expected, "{cursor:?} {given} {restarts}");
+            assert_eq!(judge(cursor, 5, restarts), expected, "{cursor:?} {restarts}");
+        }
+    }
+
+    #[test]
+    fn a_master_has_another_sign_than_the_one_before() {
+        let shard = |id: String, previous: String| {
+            let mut shard = Topology::empty().shards.remove(0);
+            (shard.lineage.id, shard.lineage.previous) = (id, previous);
+            shard
+        };
+        let mut before = sign(&shard("0".into(), String::new()));
+        for n in 1..100_000 {
+            let now = sign(&shard(n.to_string(), (n - 1).to_string()));
+            // The one before may have been moved out of the way itself.
+            let twice = sign(&shard((n - 1).to_string(), String::new()));
+            assert!(now != before || before != twice, "{n}");
+            assert!((1..SIGNS).contains(&now) && signed(1, now) < 1 << 53);
+            before = now;
         }
     }
 
@@ -271,63 +275,27 @@ mod tests {
     }
 
     #[test]
-    fn a_cursor_is_known_for_its_key_database_and_term() {
-        let cursors = Cursors::default();
-        cursors.watches(1, Instant::now());
-        let scan = |line: &str, db| {
-            let request = request(line);
-            let scan = Scan::of(&request, db);
-            scan.mark(scan.cursor.unwrap_or_default())
-        };
-        cursors.note(1, scan("HSCAN h 5 COUNT 10", 0));
-        for (line, db, known) in [
-            ("hscan h 5", 0, true),
-            ("HSCAN h 6", 0, false),
-            ("HSCAN i 5", 0, false),
-            ("SSCAN h 5", 0, false),
-            ("HSCAN h 5", 1, false),
-            ("SCAN 5", 0, false),
-        ] {
-            assert_eq!(cursors.has(1, scan(line, db)), known, "{line} {db}");
-        }
-        cursors.watches(2, Instant::now());
-        assert!(!cursors.has(1, scan("hscan h 5", 0)) && !cursors.has(2, scan("hscan h 5", 0)));
-        cursors.note(1, scan("hscan h 5", 0));
-        assert!(!cursors.has(2, scan("hscan h 5", 0)));
-    }
-
-    #[test]
-    fn no_more_cursors_than_the_bound_are_kept() {
-        let cursors = Cursors::default();
-        cursors.watches(1, Instant::now());
-        for mark in 0..KEPT as u64 + 10 {
-            cursors.note(1, mark);
-        }
-        assert_eq!(cursors.given().marks.len(), KEPT);
-        assert!(!cursors.has(1, 0) && cursors.has(1, KEPT as u64));
-    }
-
-    #[test]
-    fn a_restart_changes_the_cursor_and_nothing_else() {
+    fn another_cursor_changes_nothing_else() {
         for (line, expected) in [
             ("SCAN 17 COUNT 10 MATCH 17", "SCAN 0 COUNT 10 MATCH 17"),
             ("HSCAN 5 5 COUNT 5", "HSCAN 5 0 COUNT 5"),
             ("zscan k 12", "zscan k 0"),
+            ("SCAN", "SCAN"),
         ] {
-            let bytes = request(line);
-            assert_eq!(Scan::of(&bytes, 0).restarted(&bytes), request(expected));
+            assert_eq!(with_cursor(&request(line), 0), request(expected));
         }
     }
 
     #[test]
-    fn the_cursor_is_found_in_a_reply() {
+    fn a_reply_is_signed_unless_the_scan_is_over() {
         for (reply, expected) in [
-            (&b"*2\r\n$2\r\n12\r\n*0\r\n"[..], Some(12)),
-            (b"*2\r\n$20\r\n18446744073709551615\r\n*0\r\n", Some(u64::MAX)),
-            (b"-ERR invalid cursor\r\n", None),
-            (b"*0\r\n", None),
+            ("*2\r\n$2\r\n12\r\n*1\r\n$1\r\nk\r\n", "*2\r\n$13\r\n1099511627788\r\n*1\r\n$1\r\nk\r\n"),
+            ("*2\r\n$1\r\n0\r\n*0\r\n", "*2\r\n$1\r\n0\r\n*0\r\n"),
+            ("*2\r\n$20\r\n18446744073709551615\r\n*0\r\n", "*2\r\n$20\r\n18446744073709551615\r\n*0\r\n"),
+            ("-ERR invalid cursor\r\n", "-ERR invalid cursor\r\n"),
+            ("*0\r\n", "*0\r\n"),
         ] {
-            assert_eq!(cursor_of(reply), expected);
+            assert_eq!(sign_reply(reply.as_bytes().to_vec(), 1), expected.as_bytes());
         }
     }
 }

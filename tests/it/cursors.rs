@@ -67,6 +67,7 @@ fn interleaved_scans_miss_nothing_through_a_change_of_master() {
     for _ in 0..5 {
         first = step(&mut client, &["SCAN", &first, "COUNT", "50"], &mut one);
         second = step(&mut client, &["SCAN", &second, "COUNT", "50"], &mut other);
+        assert!(first.parse::<u64>().is_ok_and(|n| n < 1 << 53), "as a floating point number it is the same");
     }
     // Scans that know nothing of all this: another client's, and one that goes on over several connections.
     let mut third = BTreeSet::new();
@@ -118,6 +119,24 @@ fn a_scan_of_one_key_misses_nothing_either() {
     assert_eq!(call(&mut client, "HSCAN h").text(), "ERR wrong number of arguments for 'hscan' command");
     call(&mut client, "SELECT 3");
     assert_eq!(call(&mut client, "SCAN 0").items()[1], Reply::Array(Vec::new()));
+}
+
+#[test]
+fn a_signed_cursor_means_the_same_to_a_server_that_is_given_it_as_it_is() {
+    let stage = plain_stage(0);
+    let mut direct = stage.nodes[0].connect().expect("the master");
+    fill(&mut direct);
+    let mut cursor = 0u64;
+    loop {
+        let plain = call(&mut direct, &format!("SCAN {cursor} COUNT 100"));
+        if cursor > 0 {
+            assert_eq!(call(&mut direct, &format!("SCAN {} COUNT 100", cursor | 0x1555 << 40)), plain);
+        }
+        cursor = plain.items()[0].text().parse().expect("a cursor");
+        if cursor == 0 {
+            return;
+        }
+    }
 }
 
 #[test]
