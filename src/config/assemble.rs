@@ -215,6 +215,7 @@ fn finish_listener(draft: Draft<ListenerParts>, sets: &[Finished], faults: &mut 
         bind: parts.bind?,
         set,
         read_policy: parts.read_policy?,
+        consistency: parts.consistency?,
         balancer: parts.balancer?,
         zone: parts.zone,
         auth: parts.auth?,

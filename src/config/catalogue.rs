@@ -73,6 +73,13 @@ pub(super) const LISTENER: &[Setting<ListenerParts>] = &[
         |l, g, f| g.put_some(&mut l.read_policy, f, choice),
     ),
     one(
+        "consistency",
+        "LEVEL",
+        "session",
+        "How fresh reads are: session (at least what the same client wrote and was shown before), eventual (whatever a         replica within max-lag has) or strong (all at the master)",
+        |l, g, f| g.put_some(&mut l.consistency, f, choice),
+    ),
+    one(
         "balancer",
         "BALANCER",
         "least-in-flight",

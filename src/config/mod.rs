@@ -140,6 +140,7 @@ pub struct ListenerConfig {
     /// Index into [`Config::sets`].
     pub set: usize,
     pub read_policy: ReadPolicy,
+    pub consistency: Consistency,
     pub balancer: Balancer,
     /// This proxy's zone: readers of the same zone are preferred.
     pub zone: Option<String>,
@@ -163,6 +164,17 @@ pub enum ReadPolicy {
     PreferMaster,
     /// The master only.
     Master,
+}
+
+/// How fresh reads are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Consistency {
+    /// Whatever a replica within the lag limit has.
+    Eventual,
+    /// At least what the session wrote, and was shown, before.
+    Session,
+    /// The newest: all at the master.
+    Strong,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]

@@ -77,6 +77,8 @@ families! {
     REFUSED: Counter "refused_total",
         "Requests refused: held too long (hold), no node fits (no_node), upstream full (full), not allowed (forbidden).";
     RETRIED: Counter "retried_total", "Requests sent again because the first node did not execute them.";
+    STALE_READS: Counter "stale_reads_total",
+        "Reads a replica answered before it had what the session had seen; asked of the master instead.";
     UNKNOWN_OUTCOME: Counter "unknown_outcome_total",
         "Writes on the wire when their connection died: maybe executed, never sent again.";
     ERRORS: Counter "errors_total",
@@ -147,6 +149,7 @@ pub(super) const COUNTED: &[Counted] = &[
         family: RETRIED,
         samples: &[(Some(("kind", "read")), Count::RetriedReads), (Some(("kind", "write")), Count::RetriedWrites)],
     },
+    Counted { family: STALE_READS, samples: &[(None, Count::StaleReads)] },
     Counted { family: UNKNOWN_OUTCOME, samples: &[(None, Count::UnknownOutcome)] },
     Counted {
         family: ERRORS,

@@ -139,8 +139,7 @@ fn shard_of<'a>(topology: &'a Topology, target: &Target) -> Option<&'a Shard> {
 impl Session {
     /// Whether a request of the SCAN family must be looked at before it goes its way.
     pub(super) fn must_check_cursor(&self) -> bool {
-        let term = self.front.topology().shards.first().map_or(0, |shard| shard.term);
-        self.front.cursors().watches(term, Instant::now())
+        self.front.cursors().watches(self.front.term(), Instant::now())
     }
 
     /// One step of a scan, on a connection of its own.
@@ -191,6 +190,7 @@ impl Session {
         };
         self.front.cells.routed(target.node, Label::MasterRead, Reason::Master, 1);
         self.front.pool.give_back(lane, lease);
+        self.state.borrow_mut().seen.escaped();
         Ok(sign_reply(reply, sign))
     }
 }

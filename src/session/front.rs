@@ -296,6 +296,12 @@ impl Front {
         self.snapshot.borrow_mut().load().shards.first().is_none_or(|shard| shard.writes == Writes::Held)
     }
 
+    /// The present master's number.
+    #[inline]
+    pub fn term(&self) -> u64 {
+        self.snapshot.borrow_mut().load().shards.first().map_or(0, |shard| shard.term)
+    }
+
     pub(super) fn leave(&self, id: u64, round: u64) {
         if round == self.round.get() {
             self.waiting.borrow_mut().retain(|(waiting, _)| *waiting != id);

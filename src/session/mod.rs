@@ -11,6 +11,7 @@ mod deliver;
 mod dispatch;
 mod errors;
 mod everywhere;
+mod floor;
 mod front;
 mod input;
 mod kind;
@@ -23,6 +24,7 @@ mod relay;
 mod scripts;
 mod settle;
 mod state;
+mod unit;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -86,7 +88,7 @@ pub fn turn_away(stream: &TcpStream) {
 impl Session {
     /// Serves one client until it leaves or must be let go.
     pub async fn serve(front: Rc<Front>, stream: TcpStream, lane: LaneId) {
-        let state = State::new(stream, lane, front.limits.max_bulk_bytes);
+        let state = State::new(stream, lane, front.limits.max_bulk_bytes, front.listener.consistency);
         let id = front.shared.next_id();
         let session = Rc::new(Self {
             id,

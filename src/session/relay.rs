@@ -93,6 +93,9 @@ impl Session {
             s.rescan = true;
             s.closing |= relay.eof;
             s.behind_write |= want == Want::Master;
+            if want == Want::Master {
+                s.seen.escaped();
+            }
         }
         match end {
             End::Close => false,

@@ -70,6 +70,15 @@ impl Session {
         }
     }
 
+    /// The kind of a request within a transaction: there nobody sees that a script is missing, so it is called where the
+    /// connection brings it.
+    pub(super) fn kind_in_unit(&self, request: &[u8]) -> Kind {
+        match self.kind(request) {
+            Kind::Read if Args::new(request).next().is_some_and(is_evalsha) => Kind::Script,
+            kind => kind,
+        }
+    }
+
     /// The way of an EVAL or EVALSHA, whose class says `kind`.
     fn script_kind(&self, command: &Command, request: &[u8], kind: Kind) -> Kind {
         let scripts = &self.front.scripts;
@@ -106,7 +115,7 @@ impl Session {
     pub(super) fn brief(&self, conn: &Conn, now: Tick) {
         conn.briefed.set(true);
         let scripts = self.front.scripts.store().called(ALONG.min(self.front.limits.upstream_bytes / 4));
-        conn.append_own(&loads(&scripts), scripts.len() as u32, now);
+        conn.append_scripts(&loads(&scripts), scripts.len() as u32, now);
     }
 
     /// Notes what a refused request, to be sent again, must have before.

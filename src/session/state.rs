@@ -11,8 +11,10 @@ use std::time::Instant;
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
+use super::floor::Seen;
 use super::outbox::Outbox;
 use super::settle::Settled;
+use crate::config::Consistency;
 use crate::metrics::Tick;
 use crate::resp::RequestScanner;
 use crate::topology::NodeId;
@@ -91,6 +93,14 @@ pub struct State {
     /// The session has sent a write since it began (WAIT needs to know).
     pub wrote: bool,
 
+    /// What its reads must not fall behind, at level `session`.
+    pub seen: Seen,
+    pub level: Consistency,
+    /// A replica had not got as far as what is to be sent again: that goes to the master.
+    pub stale: bool,
+    /// It has read: whether it can see its writes is of interest.
+    pub reads: bool,
+
     /// Where its requests on their way are; meaningful while `in_flight > 0`.
     pub conn: Option<Rc<Conn>>,
     pub side: Side,
@@ -134,7 +144,7 @@ pub struct State {
 }
 
 impl State {
-    pub fn new(stream: TcpStream, lane: LaneId, max_bulk: u64) -> Self {
+    pub fn new(stream: TcpStream, lane: LaneId, max_bulk: u64, level: Consistency) -> Self {
         Self {
             stream,
             out: Outbox::default(),
@@ -151,6 +161,10 @@ impl State {
             behind_write: false,
             more: false,
             wrote: false,
+            seen: Seen::default(),
+            level,
+            stale: false,
+            reads: false,
             conn: None,
             side: Side::Replica,
             epoch: 0,

@@ -13,9 +13,10 @@ use std::task::Waker;
 
 use tokio::net::TcpStream;
 
-use super::flight::{Entry, Flight};
+use super::clock::{self, Reading};
+use super::flight::{Entry, Flight, Own};
 use super::pool::Tally;
-use super::{Receiver, Target, Times};
+use super::{Lost, Manner, Receiver, Target, Times};
 use crate::metrics::Tick;
 use crate::resp::encode;
 use line::Line;
@@ -49,6 +50,7 @@ pub struct Conn {
     killed: Cell<bool>,
     /// Has brought its node the scripts that are called by their SHA-1.
     pub briefed: Cell<bool>,
+    reading: Cell<Reading>,
     limit: usize,
     tally: Rc<Tally>,
     shared: RefCell<Shared>,
@@ -67,6 +69,14 @@ struct Shared {
     backlog: usize,
     /// Part of the head's current reply was passed on.
     torn: bool,
+    /// Runs appended so far.
+    serial: u64,
+    /// The term in which a ROLE is to follow what is not written yet; 0: none.
+    wants_role: u64,
+    /// A ROLE is among what is not written yet, so that runs behind it can be judged by it.
+    led: bool,
+    /// The user may not ask for ROLE.
+    mute: bool,
 }
 
 impl Conn {
@@ -79,6 +89,10 @@ impl Conn {
             spoiled: false,
             backlog: 0,
             torn: false,
+            serial: 0,
+            wants_role: 0,
+            led: false,
+            mute: false,
         };
         Self {
             target,
@@ -87,6 +101,7 @@ impl Conn {
             open: Cell::new(true),
             killed: Cell::new(false),
             briefed: Cell::new(false),
+            reading: Cell::default(),
             limit,
             tally,
             shared: RefCell::new(shared),
@@ -108,6 +123,11 @@ impl Conn {
         let age = self.tally.clock.ns(at, self.tally.clock.now());
         ewma >> (age >> 26).min(63)
     }
+    /// The newest bound known of its node.
+    #[inline]
+    pub fn reading(&self) -> Reading {
+        self.reading.get()
+    }
     /// Something is appended and not written yet: joining it costs no further write.
     #[inline]
     pub fn is_dirty(&self) -> bool {
@@ -116,6 +136,8 @@ impl Conn {
 
     /// Appends a run of `n` complete requests, each with exactly one reply, for database `db`; they were read from the client
     /// and are sent at the given times.
+    ///
+    /// Returns the run's number, which a later [`Reading`] covers.
     ///
     /// # Errors
     /// [`Full`]; nothing was appended then.
@@ -127,8 +149,8 @@ impl Conn {
         to: Rc<dyn Receiver>,
         db: u32,
         (read, sent): (Tick, Tick),
-        idempotent: bool,
-    ) -> Result<(), Full> {
+        manner: Manner,
+    ) -> Result<u64, Full> {
         let mut shared = self.shared.borrow_mut();
         if shared.flight.bytes() + bytes.len() > self.limit && shared.flight.bytes() > 0 {
             return Err(Full);
@@ -137,8 +159,15 @@ impl Conn {
             shared.select(db, sent);
             self.in_flight.set(self.in_flight.get() + 1);
         }
-        let entry = Entry { to: Some(to), left: n, done: 0, bytes: bytes.len(), read, sent, idempotent, select: false };
+        if manner.bound.floor > 0 && !shared.led && !shared.mute {
+            shared.led = true;
+            shared.ask_role(manner.bound.term, sent);
+            self.in_flight.set(self.in_flight.get() + 1);
+        }
+        let entry = Entry { to: Some(to), left: n, done: 0, bytes: bytes.len(), read, sent, manner, own: Own::No };
         shared.flight.push(bytes, entry);
+        shared.serial += 1;
+        shared.wants_role = shared.wants_role.max(manner.bound.term);
         self.in_flight.set(self.in_flight.get() + n);
         if !shared.dirty {
             shared.dirty = true;
@@ -146,13 +175,33 @@ impl Conn {
                 waker.wake_by_ref();
             }
         }
-        Ok(())
+        Ok(shared.serial)
     }
 
-    /// Appends `n` requests of redweir's own, whose replies nobody waits for.
-    pub fn append_own(&self, bytes: &[u8], n: u32, now: Tick) {
+    /// What is appended is about to be written: a ROLE behind it, if one is wanted.
+    fn close_flush(&self, shared: &mut Shared) {
+        shared.led = false;
+        let term = std::mem::take(&mut shared.wants_role);
+        if term > 0 && !shared.mute {
+            shared.ask_role(term, self.tally.clock.now());
+            self.in_flight.set(self.in_flight.get() + 1);
+        }
+    }
+
+    /// Appends `n` scripts for the node, before what is to be appended next.
+    pub fn append_scripts(&self, bytes: &[u8], n: u32, now: Tick) {
         if n > 0 {
-            self.shared.borrow_mut().flight.push(bytes, Entry::own(bytes.len(), n, now));
+            let entry = Entry {
+                to: None,
+                left: n,
+                done: 0,
+                bytes: bytes.len(),
+                read: now,
+                sent: now,
+                manner: Manner { idempotent: true, ..Manner::default() },
+                own: Own::Script,
+            };
+            self.shared.borrow_mut().flight.push(bytes, entry);
             self.in_flight.set(self.in_flight.get() + n);
         }
     }
@@ -190,10 +239,13 @@ impl Conn {
             (std::mem::take(&mut shared.flight), shared.torn)
         };
         self.in_flight.set(0);
-        let receivers: Vec<_> = flight.entries.iter_mut().map(|e| e.to.take()).collect();
-        for (index, (to, (written, unwritten))) in receivers.into_iter().zip(flight.unanswered()).enumerate() {
+        let receivers: Vec<_> = flight.entries.iter_mut().map(|e| (e.to.take(), e.manner.whole, e.done > 0)).collect();
+        for (index, ((to, whole, begun), (written, unwritten))) in
+            receivers.into_iter().zip(flight.unanswered()).enumerate()
+        {
+            let torn = (torn && index == 0) || (whole && begun);
             if let Some(to) = to {
-                to.lost(written, unwritten, torn && index == 0, self.target.node);
+                to.lost(&Lost { written, unwritten, torn, whole }, self.target.node);
             }
         }
     }
@@ -242,8 +294,32 @@ impl Shared {
     fn select(&mut self, db: u32, now: Tick) {
         let mut bytes = Vec::with_capacity(32);
         encode::request(&mut bytes, [&b"SELECT"[..], db.to_string().as_bytes()].into_iter());
-        self.flight.push(&bytes, Entry { select: true, ..Entry::own(bytes.len(), 1, now) });
+        let entry = Entry {
+            to: None,
+            left: 1,
+            done: 0,
+            bytes: bytes.len(),
+            read: now,
+            sent: now,
+            manner: Manner { idempotent: true, ..Manner::default() },
+            own: Own::Select,
+        };
+        self.flight.push(&bytes, entry);
         self.db = db;
+    }
+
+    fn ask_role(&mut self, term: u64, now: Tick) {
+        let entry = Entry {
+            to: None,
+            left: 1,
+            done: 0,
+            bytes: clock::ROLE.len(),
+            read: now,
+            sent: now,
+            manner: Manner { idempotent: true, ..Manner::default() },
+            own: Own::Role { term, covers: self.serial },
+        };
+        self.flight.push(clock::ROLE, entry);
     }
 
     /// Somebody slow owns this connection and nobody else waits behind.

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use super::Receiver;
+use super::{Manner, Receiver};
 use crate::metrics::Tick;
 use crate::resp::request;
 
@@ -27,17 +27,22 @@ pub struct Entry {
     pub bytes: usize,
     pub read: Tick,
     pub sent: Tick,
-    /// Every request of the run may be executed twice without harm.
-    pub idempotent: bool,
-    /// A SELECT of our own.
-    pub select: bool,
+    pub manner: Manner,
+    pub own: Own,
 }
 
-impl Entry {
-    /// Requests of redweir's own.
-    pub fn own(bytes: usize, n: u32, now: Tick) -> Self {
-        Self { to: None, left: n, done: 0, bytes, read: now, sent: now, idempotent: true, select: false }
-    }
+/// Requests of our own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Own {
+    No,
+    Select,
+    /// A script the node may be asked for.
+    Script,
+    /// Asks for the offset in this term; behind this many runs of requests.
+    Role {
+        term: u64,
+        covers: u64,
+    },
 }
 
 #[derive(Default)]
@@ -143,7 +148,7 @@ mod tests {
     use super::*;
 
     fn entry(left: u32, bytes: usize) -> Entry {
-        Entry { to: None, left, done: 0, bytes, read: 0, sent: 0, idempotent: true, select: false }
+        Entry { to: None, left, done: 0, bytes, read: 0, sent: 0, manner: Manner::default(), own: Own::No }
     }
 
     const GET: &[u8] = b"*2\r\n$3\r\nGET\r\n$1\r\na\r\n";

@@ -5,6 +5,7 @@
 mod cursors;
 mod everywhere;
 mod failover;
+mod fresh;
 mod many;
 mod pipeline;
 mod scripts;
@@ -12,4 +13,5 @@ mod see;
 mod speak;
 mod split;
 mod support;
+mod transactions;
 mod trouble;

@@ -165,6 +165,24 @@ fn a_call_in_a_pipeline_with_writes_finds_its_script_at_a_new_master() {
 }
 
 #[test]
+fn a_call_within_a_transaction_finds_its_script_wherever_it_runs() {
+    let stage = plain_stage(1);
+    let proxy = Proxy::start(&stage, &[]);
+    proxy.wait_readers(1);
+    let mut client = proxy.client();
+    for body in [COUNTING, READING] {
+        let sha = load(&mut client, body);
+        // What the replica and a connection yet to be made do not have.
+        assert!(!client.call(&["EVALSHA", &sha, "1", "k"]).expect("alive").is_error());
+        flush_behind_redweir(&stage);
+        call(&mut stage.nodes[0].connect().expect("the master"), "CLIENT KILL TYPE normal SKIPME yes");
+        let unit = [vec!["MULTI"], vec!["EVALSHA", &*sha, "1", "k"], vec!["EXEC"]];
+        let replies = client.pipeline(&unit).expect("alive");
+        assert!(replies[2].items().len() == 1 && !replies[2].items()[0].is_error(), "{replies:?}");
+    }
+}
+
+#[test]
 fn a_script_nobody_has_seen_gets_the_nodes_own_error_and_disturbs_nobody() {
     let stage = plain_stage(0);
     let proxy = Proxy::start(&stage, &[]);
@@ -216,6 +234,8 @@ fn a_script_that_declares_no_writes_is_called_on_replicas() {
     let mut client = proxy.client();
     call(&mut client, "SET k v");
     crate::support::settle(&mut stage, 0);
+    // One that has written reads at the master until its replica is known to have it.
+    let mut client = proxy.client();
     let sha = load(&mut client, READING);
     Counts::reset(&stage);
     for command in ["EVALSHA", "EVALSHA_RO"] {
@@ -265,6 +285,7 @@ fn functions_are_the_sets_and_a_reading_one_runs_on_replicas() {
     assert_eq!(client.call(&["FUNCTION", "LOAD", library]).expect("alive").text(), "lib");
     assert_eq!(call(&mut client, "FCALL put 1 k v"), ok());
     crate::support::settle(&mut stage, 0);
+    let mut client = proxy.client();
     Counts::reset(&stage);
     for _ in 0..5 {
         assert_eq!(call(&mut client, "FCALL_RO take 1 k"), bulk("v"));

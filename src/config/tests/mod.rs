@@ -60,6 +60,7 @@ fn the_defaults() {
             bind: "127.0.0.1:7379".parse().expect("address"),
             set: 0,
             read_policy: ReadPolicy::PreferReplica,
+            consistency: Consistency::Session,
             balancer: Balancer::LeastInFlight,
             zone: None,
             auth: ClientAuth::Passthrough,

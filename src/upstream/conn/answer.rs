@@ -8,7 +8,9 @@ use super::line::Line;
 use super::{Conn, End, Shared};
 use crate::metrics::{Count, Tick};
 use crate::resp::{Found, ReplyScanner};
-use crate::upstream::{Times, refusal};
+use crate::upstream::clock::Reading;
+use crate::upstream::flight::{Entry, Own};
+use crate::upstream::{Bound, Receiver, Times, refusal};
 
 impl Conn {
     /// Delivers every reply that is whole. `Err`: the stream cannot be understood.
@@ -31,8 +33,16 @@ impl Conn {
                 continue;
             }
             let Some(head) = shared.flight.entries.front() else { return Err(End::Garbage) };
+            if head.manner.bound.floor > 0 && self.is_stale(head) {
+                self.give_back_stale(shared);
+                as_it_is = false;
+                continue;
+            }
             let single = shared.spoiled || shared.torn || as_it_is;
-            let batch = collect(&mut line.scanner, input, head.left, single);
+            let batch = match head.manner.whole && head.done == 0 && !single {
+                true => collect_whole(&mut line.scanner, input, head.left, line.buffer.is_full()),
+                false => collect(&mut line.scanner, input, head.left, single),
+            };
             let times = Times { read: head.read, sent: head.sent, answered };
             if batch.n > 0 {
                 let replies = &input[..batch.len];
@@ -41,10 +51,10 @@ impl Conn {
                     Some(to) if shared.spoiled => to.settle(shared.flight.head_request(), replies, self.target.node),
                     Some(to) => to.replies(replies, batch.n, &times),
                     // A SELECT of ours that failed would leave strangers' requests in the wrong database.
-                    None if head.select && replies.first() == Some(&b'-') => return Err(End::Garbage),
-                    None => {}
+                    None if head.own == Own::Select && replies.first() == Some(&b'-') => return Err(End::Garbage),
+                    None => shared.mute |= self.note_role(head.own, replies),
                 }
-                if batch.errors > 0 {
+                if batch.errors > 0 && head.own == Own::No {
                     self.tally.cells.count(Count::NodeErrors, u64::from(batch.errors));
                 }
                 (shared.torn, as_it_is) = (false, false);
@@ -69,6 +79,36 @@ impl Conn {
                 }
                 Then::Garbage => return Err(End::Garbage),
             }
+        }
+    }
+
+    /// True: the user may not ask.
+    #[inline]
+    fn note_role(&self, own: Own, reply: &[u8]) -> bool {
+        let Own::Role { term, covers } = own else { return false };
+        if let Some(offset) = self.tally.origins.read(self.target.node, term, reply) {
+            self.reading.set(Reading { term, offset, covers });
+        }
+        reply.first() == Some(&b'-')
+    }
+
+    fn is_stale(&self, head: &Entry) -> bool {
+        let Bound { term, floor } = head.manner.bound;
+        head.done == 0 && head.to.is_some() && !self.reading().reaches(term, floor)
+    }
+
+    /// The node has not got as far as the head's receiver needs: everything it has here is asked for elsewhere.
+    #[cold]
+    fn give_back_stale(&self, shared: &mut Shared) {
+        let Some(who) = shared.flight.entries.front().and_then(|e| e.to.clone()) else { return };
+        let is_his = |to: &Option<Rc<dyn Receiver>>| to.as_ref().is_some_and(|to| Rc::ptr_eq(to, &who));
+        for (entry, (written, unwritten)) in shared.flight.entries.iter().zip(shared.flight.unanswered()) {
+            if is_his(&entry.to) {
+                who.stale(&[written, unwritten].concat(), self.target.node);
+            }
+        }
+        for entry in shared.flight.entries.iter_mut().filter(|entry| is_his(&entry.to)) {
+            entry.to = None;
         }
     }
 
@@ -99,7 +139,7 @@ impl Conn {
         for (index, entry) in shared.flight.entries.iter().enumerate().skip(1).rev() {
             let Some(to) = &entry.to else { continue };
             let who = Rc::as_ptr(to).cast::<()>();
-            match entry.idempotent && !staying.contains(&who) {
+            match entry.manner.idempotent && !staying.contains(&who) {
                 true => _ = leaving.insert(index),
                 false => staying.push(who),
             }
@@ -139,6 +179,21 @@ enum Then {
         ready: usize,
     },
     Garbage,
+}
+
+/// All `left` replies of a transaction, or none yet; none either when one of them is a refusal, for then all of it may be sent
+/// again. What the buffer has no room for goes on as it comes.
+fn collect_whole(scanner: &mut ReplyScanner, input: &[u8], left: u32, full: bool) -> Batch {
+    let mut probe = ReplyScanner::default();
+    let batch = collect(&mut probe, input, left, false);
+    match batch.then {
+        Then::Spoiled => Batch { n: 0, len: 0, errors: 0, then: Then::Spoiled },
+        Then::More { .. } if !full => Batch { n: 0, len: 0, errors: 0, then: Then::More { ready: 0 } },
+        _ => {
+            *scanner = probe;
+            batch
+        }
+    }
 }
 
 /// Up to `left` whole replies (one, when `single`), stopping before the first refusal unless `single`.
