@@ -114,8 +114,22 @@ impl Session {
     #[cold]
     pub(super) fn brief(&self, conn: &Conn, now: Tick) {
         conn.briefed.set(true);
+        self.front.scripts.briefed.set((conn.target.node, conn.target.generation));
         let scripts = self.front.scripts.store().called(ALONG.min(self.front.limits.upstream_bytes / 4));
         conn.append_scripts(&loads(&scripts), scripts.len() as u32, now);
+    }
+
+    /// Likewise a connection of a session's own, the first of a worker in each life of a master.
+    pub(super) async fn brief_lease(&self, lease: &mut Lease, want: Want) {
+        let life = (lease.target.node, lease.target.generation);
+        if want != Want::Master || self.front.scripts.briefed.replace(life) == life {
+            return;
+        }
+        for script in self.front.scripts.store().called(ALONG) {
+            if self.exchange(lease, want, &loads(&[script])).await.is_err() {
+                return;
+            }
+        }
     }
 
     /// Notes what a refused request, to be sent again, must have before.

@@ -139,6 +139,20 @@ fn a_body_seen_in_eval_can_be_called_by_its_sha1_after_a_flush() {
     assert_eq!(call(&mut stage.nodes[0].connect().expect("the master"), "GET k"), bulk("4"));
 }
 
+/// To node 1, which has no scripts, as after a restart.
+#[track_caller]
+fn switch_to_one_without_scripts(stage: &mut Stage, proxy: &Proxy) {
+    assert_eq!(call(&mut stage.nodes[1].connect().expect("the replica"), "SCRIPT FLUSH"), ok());
+    crate::support::settle(stage, 0);
+    let port = stage.nodes[1].port;
+    call(&mut stage.nodes[0].connect().expect("the master"), &format!("FAILOVER TO 127.0.0.1 {port}"));
+    let new = stage.nodes[1].address();
+    wait("the new master", || match proxy.set()["shards"][0]["master"].as_str() {
+        Some(found) if found == new => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+}
+
 #[test]
 fn a_call_in_a_pipeline_with_writes_finds_its_script_at_a_new_master() {
     let mut stage = plain_stage(1);
@@ -149,19 +163,26 @@ fn a_call_in_a_pipeline_with_writes_finds_its_script_at_a_new_master() {
     let lines = [vec!["EVALSHA", &*sha, "1", "k"], vec!["SET", "x", "1"], vec!["EVALSHA", &*sha, "1", "k"]];
     let replies = |n| [Reply::Int(n), ok(), Reply::Int(n + 1)];
     assert_eq!(client.pipeline(&lines).expect("alive"), replies(1));
-    // The next master has no scripts, as after a restart.
-    assert_eq!(call(&mut stage.nodes[1].connect().expect("the replica"), "SCRIPT FLUSH"), ok());
-    crate::support::settle(&mut stage, 0);
-    let port = stage.nodes[1].port;
-    call(&mut stage.nodes[0].connect().expect("the master"), &format!("FAILOVER TO 127.0.0.1 {port}"));
-    let new = stage.nodes[1].address();
-    wait("the new master", || match proxy.set()["shards"][0]["master"].as_str() {
-        Some(found) if found == new => Ok(()),
-        other => Err(format!("{other:?}")),
-    });
+    switch_to_one_without_scripts(&mut stage, &proxy);
     // Whatever was executed behind a refused call would make the refusal final.
     assert_eq!(client.pipeline(&lines).expect("alive"), replies(3));
     assert_eq!(proxy.metric("redweir_scripts_missing_total", &[]), 0.0);
+}
+
+#[test]
+fn a_call_within_a_transaction_typed_step_by_step_finds_its_script_at_a_new_master() {
+    let mut stage = plain_stage(1);
+    let proxy = Proxy::start(&stage, &[]);
+    proxy.wait_readers(1);
+    let mut client = proxy.client();
+    let sha = load(&mut client, COUNTING);
+    let evalsha = ["EVALSHA", &sha, "1", "k"];
+    assert_eq!(client.call(&evalsha).expect("alive"), Reply::Int(1));
+    switch_to_one_without_scripts(&mut stage, &proxy);
+    assert_eq!(call(&mut client, "WATCH k"), ok());
+    assert_eq!(call(&mut client, "MULTI"), ok());
+    assert_eq!(client.call(&evalsha).expect("alive").text(), "QUEUED");
+    assert_eq!(call(&mut client, "EXEC"), Reply::Array(vec![Reply::Int(2)]));
 }
 
 #[test]

@@ -3,16 +3,19 @@
 //! Two small tables, looked at only for EVAL and EVALSHA: a body seen before is known by comparison and costs no SHA-1, a
 //! SHA-1 asked for before costs no lock. Invariant: what it says is what the store would say, or did a moment ago.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
 use super::store::{Script, Sha, Store};
+use crate::topology::NodeId;
 
 /// Slots of each table.
 const SLOTS: usize = 256;
 
 pub struct Known {
     store: Arc<Store>,
+    /// The master, in this life, that this worker brought the scripts to.
+    pub briefed: Cell<(NodeId, u64)>,
     bodies: RefCell<Vec<Option<Arc<Script>>>>,
     asked: RefCell<Vec<Option<Asked>>>,
 }
@@ -27,7 +30,7 @@ struct Asked {
 impl Known {
     pub fn new(store: Arc<Store>) -> Self {
         let asked = std::iter::repeat_with(|| None).take(SLOTS).collect();
-        Self { store, bodies: RefCell::new(vec![None; SLOTS]), asked: RefCell::new(asked) }
+        Self { store, briefed: Cell::default(), bodies: RefCell::new(vec![None; SLOTS]), asked: RefCell::new(asked) }
     }
 
     pub fn store(&self) -> &Store {
