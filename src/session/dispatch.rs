@@ -164,7 +164,7 @@ impl Session {
         let me: Rc<dyn Receiver> = Rc::clone(self) as Rc<dyn Receiver>;
         let (term, bound) = match s.level {
             Consistency::Session => {
-                let term = self.front.term();
+                let term = if s.side == Side::Replica { s.seen.term() } else { self.front.term() };
                 (term, s.bound(term, &conn, floor))
             }
             _ => (0, Bound::default()),

@@ -4,7 +4,7 @@
 //! run was, for there it can only see more. Must not do I/O. Invariant: at level `session` a read is answered by a node
 //! that had reached the floor before, or by the master.
 
-use super::state::State;
+use super::state::{Side, State};
 use crate::upstream::{Bound, Conn, Reading};
 
 /// What a session has seen, in offsets.
@@ -51,6 +51,11 @@ impl Seen {
         }
     }
 
+    #[inline]
+    pub fn term(&self) -> u64 {
+        self.term
+    }
+
     /// Offsets of another term say nothing here. The master has all there is.
     fn enter(&mut self, term: u64) {
         *self = Self { term, floor: 0, serial: 0, beyond: self.term != 0 };
@@ -83,10 +88,11 @@ impl State {
     /// The bound of a read that goes to `conn`.
     #[inline]
     pub fn bound(&self, term: u64, conn: &Conn, floor: u64) -> Bound {
+        let patient = self.side == Side::Replica;
         // Before its first read nobody asks what it saw.
         let term = if self.reads { term } else { 0 };
         let known = floor == 0 || conn.reading().reaches(term, floor);
-        Bound { term, floor: if known { 0 } else { floor } }
+        Bound { term, floor: if known { 0 } else { floor }, patient }
     }
 }
 

@@ -21,6 +21,9 @@ use crate::metrics::Tick;
 use crate::resp::encode;
 use line::Line;
 
+/// Reads alone are followed by a ROLE no more often than this: until the next one their sessions stay on the connection.
+const ROLE_PERIOD_NS: u64 = 1_000_000;
+
 /// The connection's bound on kept request bytes is reached.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Full;
@@ -75,6 +78,8 @@ struct Shared {
     wants_role: u64,
     /// A ROLE is among what is not written yet, so that runs behind it can be judged by it.
     led: bool,
+    /// When ROLE was asked last.
+    asked: Tick,
     /// The user may not ask for ROLE.
     mute: bool,
 }
@@ -92,6 +97,7 @@ impl Conn {
             serial: 0,
             wants_role: 0,
             led: false,
+            asked: 0,
             mute: false,
         };
         Self {
@@ -167,7 +173,10 @@ impl Conn {
         let entry = Entry { to: Some(to), left: n, done: 0, bytes: bytes.len(), read, sent, manner, own: Own::No };
         shared.flight.push(bytes, entry);
         shared.serial += 1;
-        shared.wants_role = shared.wants_role.max(manner.bound.term);
+        let bound = manner.bound;
+        if bound.term > 0 && !(bound.patient && self.tally.clock.ns(shared.asked, sent) < ROLE_PERIOD_NS) {
+            shared.wants_role = bound.term;
+        }
         self.in_flight.set(self.in_flight.get() + n);
         if !shared.dirty {
             shared.dirty = true;
@@ -309,6 +318,7 @@ impl Shared {
     }
 
     fn ask_role(&mut self, term: u64, now: Tick) {
+        self.asked = now;
         let entry = Entry {
             to: None,
             left: 1,

@@ -95,4 +95,6 @@ pub struct Bound {
     pub term: u64,
     /// The offset the node must show first, by a ROLE before the run; 0: none.
     pub floor: u64,
+    /// The ROLE behind it may be left out when there was one a moment ago.
+    pub patient: bool,
 }

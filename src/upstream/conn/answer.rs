@@ -93,7 +93,7 @@ impl Conn {
     }
 
     fn is_stale(&self, head: &Entry) -> bool {
-        let Bound { term, floor } = head.manner.bound;
+        let Bound { term, floor, .. } = head.manner.bound;
         head.done == 0 && head.to.is_some() && !self.reading().reaches(term, floor)
     }
 
