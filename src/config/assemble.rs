@@ -157,6 +157,8 @@ fn blank_limits() -> Limits {
         upstream_bytes: 0,
         pinned: 0,
         connections_per_node: 0,
+        scripts: 0,
+        script_bytes: 0,
     }
 }
 

@@ -326,4 +326,14 @@ pub(super) const LIMITS: &[Setting<Process>] = &[
     one("connections-per-node", "N", "1", "Shared connections to each node, per worker", |p, g, f| {
         g.put(&mut p.limits.connections_per_node, f, count(1..=64))
     }),
+    one(
+        "max-scripts",
+        "N",
+        "10000",
+        "Scripts remembered per set, to give them to a node that lacks one that is called by EVALSHA",
+        |p, g, f| g.put(&mut p.limits.scripts, f, count(1..=1_000_000)),
+    ),
+    one("max-script-bytes", "SIZE", "32mb", "Bytes of their bodies", |p, g, f| {
+        g.put(&mut p.limits.script_bytes, f, memory(KB..=1024 * GB))
+    }),
 ];

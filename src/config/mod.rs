@@ -70,6 +70,9 @@ pub struct Limits {
     pub pinned: usize,
     /// Shared connections per node and worker.
     pub connections_per_node: usize,
+    /// Scripts remembered per set, and the bytes of their bodies.
+    pub scripts: usize,
+    pub script_bytes: usize,
 }
 
 /// A login at a node or a Sentinel. `username: None` is the old `AUTH password`.

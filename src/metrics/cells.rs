@@ -95,6 +95,12 @@ labels! {
         LocalReplies = "local_replies",
         Pins = "pins",
         LargeStreams = "large_streams",
+        /// EVALSHA sent again because its node lacked the script.
+        ScriptsMissing = "scripts_missing",
+        /// Scans begun again because their cursor was another master's.
+        ScansRestarted = "scans_restarted",
+        /// Commands for all nodes that a replica did not do.
+        ReplicaFailures = "replica_failures",
     }
 }
 

@@ -87,6 +87,10 @@ families! {
     LOCAL_REPLIES: Counter "local_replies_total", "Requests redweir answered itself.";
     PINS: Counter "pins_total", "Sessions given a connection of their own.";
     LARGE_STREAMS: Counter "large_streams_total", "Requests or replies streamed for their size.";
+    SCRIPTS_MISSING: Counter "scripts_missing_total", "Calls by SHA-1 sent again because the node lacked the script.";
+    SCANS_RESTARTED: Counter "scans_restarted_total", "Scans begun again for a cursor of another master.";
+    REPLICA_FAILURES: Counter "replica_failures_total",
+        "Commands for all nodes (ACL SETUSER, SCRIPT FLUSH) that a replica did not do.";
 
     FAILOVERS: Counter "failovers_total", "Masters redweir switched to, by how it came to know (start: the first).";
     FAILOVER_SECONDS: Histogram "failover_seconds",
@@ -161,6 +165,9 @@ pub(super) const COUNTED: &[Counted] = &[
     Counted { family: LOCAL_REPLIES, samples: &[(None, Count::LocalReplies)] },
     Counted { family: PINS, samples: &[(None, Count::Pins)] },
     Counted { family: LARGE_STREAMS, samples: &[(None, Count::LargeStreams)] },
+    Counted { family: SCRIPTS_MISSING, samples: &[(None, Count::ScriptsMissing)] },
+    Counted { family: SCANS_RESTARTED, samples: &[(None, Count::ScansRestarted)] },
+    Counted { family: REPLICA_FAILURES, samples: &[(None, Count::ReplicaFailures)] },
 ];
 
 #[cfg(test)]

@@ -158,6 +158,9 @@ impl Session {
         floor: u64,
     ) -> Go {
         let idempotent = run.writes() == 0;
+        if run.scripts > 0 && !conn.briefed.get() {
+            self.brief(&conn, now);
+        }
         let me: Rc<dyn Receiver> = Rc::clone(self) as Rc<dyn Receiver>;
         let (term, bound) = match s.level {
             Consistency::Session => {

@@ -14,7 +14,9 @@ use std::time::Duration;
 use arc_swap::{ArcSwap, Cache};
 
 use super::Session;
+use super::cursor::Cursors;
 use super::memo::Memo;
+use super::scripts::{Known, Store};
 use crate::config::{ClientAuth, Limits, ListenerConfig, Login};
 use crate::metrics::{Cells, Clock, Reason};
 use crate::route::{self, Decision, Loads, Picker, Want};
@@ -30,11 +32,24 @@ pub struct Shared {
     /// Client ids are unique over all listeners of the process.
     next_id: Arc<AtomicU64>,
     held_bytes: AtomicUsize,
+    common: Arc<Common>,
+}
+
+/// What all listeners of one set share.
+pub struct Common {
+    scripts: Arc<Store>,
+    cursors: Cursors,
+}
+
+impl Common {
+    pub fn new(limits: &Limits) -> Self {
+        Self { scripts: Arc::new(Store::new(limits.scripts, limits.script_bytes)), cursors: Cursors::default() }
+    }
 }
 
 impl Shared {
-    pub fn new(next_id: Arc<AtomicU64>) -> Self {
-        Self { sessions: AtomicUsize::new(0), next_id, held_bytes: AtomicUsize::new(0) }
+    pub fn new(next_id: Arc<AtomicU64>, common: Arc<Common>) -> Self {
+        Self { sessions: AtomicUsize::new(0), next_id, held_bytes: AtomicUsize::new(0), common }
     }
 
     pub(super) fn next_id(&self) -> u64 {
@@ -50,6 +65,7 @@ pub struct Front {
     pub cells: Arc<Cells>,
     pub clock: Clock,
     pub(super) memo: Memo,
+    pub(super) scripts: Known,
     pub shared: Arc<Shared>,
     pub scratch: RefCell<Box<[u8]>>,
     snapshot: RefCell<Cache<Arc<ArcSwap<Topology>>, Arc<Topology>>>,
@@ -110,6 +126,7 @@ impl Front {
             scratch: RefCell::new(vec![0; SCRATCH].into_boxed_slice()),
             clock: Clock::default(),
             memo: Memo::default(),
+            scripts: Known::new(Arc::clone(&shared.common.scripts)),
             choice: Cell::new(None),
             waiting: RefCell::default(),
             sessions: RefCell::default(),
@@ -228,6 +245,24 @@ impl Front {
         let target =
             |n: &Arc<crate::topology::Node>| Target { node: n.id, generation: n.generation, dial: Arc::clone(&n.dial) };
         topology.nodes.iter().filter(replica).map(target).collect()
+    }
+
+    pub fn target_of(&self, node: NodeId) -> Option<Target> {
+        let topology = self.topology();
+        let node = topology.node(node)?;
+        Some(Target { node: node.id, generation: node.generation, dial: Arc::clone(&node.dial) })
+    }
+
+    /// Every node there is, whatever its state.
+    pub fn everyone(&self) -> Vec<Target> {
+        let topology = self.topology();
+        let target =
+            |n: &Arc<crate::topology::Node>| Target { node: n.id, generation: n.generation, dial: Arc::clone(&n.dial) };
+        topology.nodes.iter().map(target).collect()
+    }
+
+    pub(super) fn cursors(&self) -> &Cursors {
+        &self.shared.common.cursors
     }
 
     /// Wakes `waker` at the next change of topology. `round` is the caller's memory of having asked.

@@ -241,7 +241,7 @@ impl Session {
         if s.refusing || s.silence == Silence::Next {
             return None;
         }
-        unit::whole(buf, at, s.scanner.clone(), |request| self.kind(request))
+        unit::whole(buf, at, s.scanner.clone(), |request| self.kind_in_unit(request))
     }
 
     /// Sends the run on its way; `Some` when it (or what follows) has to wait.

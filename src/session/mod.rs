@@ -6,9 +6,11 @@
 
 mod client;
 mod commands;
+mod cursor;
 mod deliver;
 mod dispatch;
 mod errors;
+mod everywhere;
 mod floor;
 mod front;
 mod input;
@@ -19,11 +21,12 @@ mod outbox;
 mod pin;
 mod pubsub;
 mod relay;
+mod scripts;
 mod settle;
 mod state;
 mod unit;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::task::Poll;
 
@@ -34,7 +37,7 @@ use crate::metrics::Count;
 use crate::resp::{Args, Violation};
 use crate::upstream::LaneId;
 
-pub use front::{Front, Shared};
+pub use front::{Common, Front, Shared};
 use state::State;
 
 /// What ends the steady state for a while.
@@ -53,6 +56,10 @@ pub struct Session {
     pub id: u64,
     front: Rc<Front>,
     state: RefCell<State>,
+    /// A script that a node lacked; its EVALSHA is next.
+    missing: RefCell<Option<scripts::Missing>>,
+    /// Scans begun again under this term.
+    restarts: Cell<(u64, u32)>,
 }
 
 /// A session's place among all sessions; given up even if the session panics.
@@ -83,7 +90,13 @@ impl Session {
     pub async fn serve(front: Rc<Front>, stream: TcpStream, lane: LaneId) {
         let state = State::new(stream, lane, front.limits.max_bulk_bytes, front.listener.consistency);
         let id = front.shared.next_id();
-        let session = Rc::new(Self { id, front, state: RefCell::new(state) });
+        let session = Rc::new(Self {
+            id,
+            front,
+            state: RefCell::new(state),
+            missing: RefCell::default(),
+            restarts: Cell::default(),
+        });
         let _seat = Seat::take(&session);
         loop {
             let turn = std::future::poll_fn(|cx| session.poll_turn(cx)).await;

@@ -77,10 +77,11 @@ impl Session {
             let s = self.state.borrow();
             (s.lane, s.db)
         };
-        let lease = match self.lease_in(lane, want, db).await {
+        let mut lease = match self.lease_in(lane, want, db).await {
             Ok(lease) => lease,
             Err(text) => return self.refuse_front(&text),
         };
+        self.brief_lease(&mut lease, want).await;
         let cells = &self.front.cells;
         cells.count(what, 1);
         cells.pinned.add(1);

@@ -51,6 +51,8 @@ pub struct Conn {
     /// Takes new requests. Never true again once false.
     open: Cell<bool>,
     killed: Cell<bool>,
+    /// Has brought its node the scripts that are called by their SHA-1.
+    pub briefed: Cell<bool>,
     reading: Cell<Reading>,
     limit: usize,
     tally: Rc<Tally>,
@@ -104,6 +106,7 @@ impl Conn {
             ewma: Cell::new((0, 0)),
             open: Cell::new(true),
             killed: Cell::new(false),
+            briefed: Cell::new(false),
             reading: Cell::default(),
             limit,
             tally,
@@ -191,6 +194,24 @@ impl Conn {
         if term > 0 && !shared.mute {
             shared.ask_role(term, self.tally.clock.now());
             self.in_flight.set(self.in_flight.get() + 1);
+        }
+    }
+
+    /// Appends `n` scripts for the node, before what is to be appended next.
+    pub fn append_scripts(&self, bytes: &[u8], n: u32, now: Tick) {
+        if n > 0 {
+            let entry = Entry {
+                to: None,
+                left: n,
+                done: 0,
+                bytes: bytes.len(),
+                read: now,
+                sent: now,
+                manner: Manner { idempotent: true, ..Manner::default() },
+                own: Own::Script,
+            };
+            self.shared.borrow_mut().flight.push(bytes, entry);
+            self.in_flight.set(self.in_flight.get() + n);
         }
     }
 

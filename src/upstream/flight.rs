@@ -36,6 +36,8 @@ pub struct Entry {
 pub enum Own {
     No,
     Select,
+    /// A script the node may be asked for.
+    Script,
     /// Asks for the offset in this term; behind this many runs of requests.
     Role {
         term: u64,

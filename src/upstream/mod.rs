@@ -47,6 +47,9 @@ pub trait Receiver {
     /// A node refused something on this connection ([`refusal`]): from here on each request comes back with its reply.
     fn settle(&self, request: &[u8], reply: &[u8], node: u16);
 
+    /// The node lacks the script that `request` names: is it to come back by [`Receiver::settle`] (or is that its answer)?
+    fn takes_back(&self, request: &[u8]) -> bool;
+
     /// The node refused the login the receiver's requests were to run under.
     fn rejected(&self);
 

@@ -2,10 +2,13 @@
 //!
 //! Each file is one paragraph of what is promised; each test is named by the sentence that it shows.
 
+mod cursors;
+mod everywhere;
 mod failover;
 mod fresh;
 mod many;
 mod pipeline;
+mod scripts;
 mod see;
 mod speak;
 mod split;

@@ -36,6 +36,8 @@ fn the_defaults() {
             upstream_bytes: 64 << 20,
             pinned: 1000,
             connections_per_node: 1,
+            scripts: 10_000,
+            script_bytes: 32 << 20,
         },
         sets: vec![SetConfig {
             name: "mymaster".into(),

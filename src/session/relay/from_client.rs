@@ -153,6 +153,7 @@ impl Relay {
             return false;
         }
         let admitted = self.pin.admit(&verdict, args.clone().nth(1), args.remaining(), s.resp, s.wrote);
+        session.notice_script(&verdict, request);
         if !matches!(admitted, Admit::Answer(_) | Admit::Identity(_)) {
             self.since.push_back(Instant::now());
         }

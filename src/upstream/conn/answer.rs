@@ -17,6 +17,7 @@ impl Conn {
     pub(super) fn deliver(&self, line: &mut Line) -> Result<(), End> {
         let shared = &mut *self.shared.borrow_mut();
         let answered = self.tally.clock.now();
+        let mut as_it_is = false;
         loop {
             let input = line.buffer.filled();
             if input.is_empty() {
@@ -34,9 +35,10 @@ impl Conn {
             let Some(head) = shared.flight.entries.front() else { return Err(End::Garbage) };
             if head.manner.bound.floor > 0 && self.is_stale(head) {
                 self.give_back_stale(shared);
+                as_it_is = false;
                 continue;
             }
-            let single = shared.spoiled || shared.torn;
+            let single = shared.spoiled || shared.torn || as_it_is;
             let batch = match head.manner.whole && head.done == 0 && !single {
                 true => collect_whole(&mut line.scanner, input, head.left, line.buffer.is_full()),
                 false => collect(&mut line.scanner, input, head.left, single),
@@ -55,7 +57,7 @@ impl Conn {
                 if batch.errors > 0 && head.own == Own::No {
                     self.tally.cells.count(Count::NodeErrors, u64::from(batch.errors));
                 }
-                shared.torn = false;
+                (shared.torn, as_it_is) = (false, false);
                 self.note_latency(&times);
                 self.in_flight.set(self.in_flight.get().saturating_sub(batch.n));
                 shared.flight.answered(batch.n);
@@ -63,6 +65,7 @@ impl Conn {
             }
             match batch.then {
                 Then::Next => {}
+                Then::Spoiled if !as_it_is && !is_taken_back(shared, line.buffer.filled()) => as_it_is = true,
                 Then::Spoiled => {
                     shared.spoiled = true;
                     self.open.set(false);
@@ -150,6 +153,14 @@ impl Conn {
             shared.flight.entries[index].to = None;
         }
     }
+}
+
+/// Whether a refusal of the oldest unanswered request goes back to its receiver to be sent again.
+#[cold]
+fn is_taken_back(shared: &Shared, reply: &[u8]) -> bool {
+    let head = shared.flight.entries.front().and_then(|head| head.to.as_ref());
+    let names_script = refusal::of(reply) == Some(refusal::Refusal::NoScript);
+    !names_script || head.is_some_and(|to| to.takes_back(shared.flight.head_request()))
 }
 
 /// What was found at the front of the buffer.
