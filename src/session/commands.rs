@@ -17,7 +17,7 @@ use crate::route::Want;
 use crate::upstream::{LaneId, Lease, Refused, Target};
 
 /// Between two tries to get a connection of one's own.
-const PAUSE: Duration = Duration::from_millis(20);
+pub(super) const PAUSE: Duration = Duration::from_millis(20);
 
 /// What to do while all the connections of their own that there may be are in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,6 +122,7 @@ impl Session {
             (_, "select") => self.select(request).await,
             (_, "auth") => self.auth(request).await,
             (_, "hello") => self.hello(request).await,
+            (_, "client|tracking" | "client|trackinginfo" | "client|caching" | "client|getredir") => self.pin(request).await,
             _ if name.starts_with("client|") => self.client(name, request),
             _ => self.pin(request).await,
         }

@@ -219,6 +219,11 @@ impl Front {
         !moved && judge(topology, target) == Verdict::Keep
     }
 
+    /// Whether the node of a connection still runs, in the same life, whatever its role.
+    pub fn lives(&self, target: &Target) -> bool {
+        judge(&self.topology(), target) == Verdict::Keep
+    }
+
     /// Every replica that could be reached, in rotation or not.
     pub fn replicas(&self) -> Vec<Target> {
         let topology = self.topology();

@@ -1,10 +1,12 @@
 //! A session on a connection of its own: bytes both ways, until it is free again.
 //!
 //! Also the way of a request too large to be held: it streams through. Must not buffer a large value. Invariant: what a
-//! slow side cannot take stops the other side's reading, and nobody else's.
+//! slow side cannot take stops the other side's reading, and nobody else's; only subscribers are read for on, and cut off.
 
 mod from_client;
 mod from_node;
+mod renew;
+mod unblock;
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -13,8 +15,10 @@ use std::time::Instant;
 
 use super::outbox::Outbox;
 use super::pin::Pin;
+use super::pin::again::Again;
 use super::pubsub::Frame;
-use super::state::State;
+use super::settle::Settled;
+use super::state::{State, Unblock};
 use super::{Session, kind};
 use crate::command;
 use crate::metrics::Count;
@@ -25,15 +29,38 @@ use crate::upstream::{Buffer, LaneId, Lease};
 /// Bytes queued for one side above which the other is not read.
 const FULL: usize = 256 * 1024;
 
-/// How a relay ended.
+/// How a relay ended, or what interrupts it.
 enum End {
     /// Nothing binds the session to the connection any more.
     Free,
+    /// Nor is there a connection any more.
+    Bare,
     Close,
-    /// The node has closed, having said all it had to say.
+    /// Closes when the client has what is queued for it.
     Over,
     /// The client sent RESET and it was answered.
     Reset,
+    /// The connection answers nothing more.
+    Lost,
+    /// Its node is not what it was lent for, or is going down.
+    Moved,
+    /// Somebody wants the blocking command to end.
+    Unblock(Unblock),
+}
+
+/// A request on its way to the node, or there, and not answered.
+struct Sent {
+    at: Instant,
+    again: Again,
+    /// Empty when it is not to be sent again.
+    bytes: Vec<u8>,
+}
+
+/// A request to send again.
+struct Repeat {
+    bytes: Vec<u8>,
+    /// Since when it has been waiting, if waiting is what it is for.
+    waits: Option<Instant>,
 }
 
 struct Relay {
@@ -51,8 +78,19 @@ struct Relay {
     streaming: bool,
     eof: bool,
     lost: bool,
-    /// When the requests still unanswered were taken.
-    since: VecDeque<Instant>,
+    /// Nothing more goes to this node; what it still answers is good.
+    parting: bool,
+    /// What the server still owes, oldest first, as the pin counts it.
+    sent: VecDeque<Sent>,
+    /// The bytes in `sent`.
+    kept: usize,
+    /// Replies held back from the first refused request on, until everything sent is answered.
+    settled: Vec<Settled>,
+    /// What came back unexecuted.
+    again: Vec<Repeat>,
+    /// Since when no node has answered anything.
+    stuck: Option<Instant>,
+    begun: Instant,
 }
 
 impl Session {
@@ -84,21 +122,22 @@ impl Session {
         let cells = &self.front.cells;
         cells.count(what, 1);
         cells.pinned.add(1);
-        let mut relay = Relay::new(lease, want);
-        let end = std::future::poll_fn(|cx| relay.poll(self, &mut self.state.borrow_mut(), cx)).await;
+        let (end, relay) = self.carry(Relay::new(lease, want)).await;
         cells.pinned.sub(1);
         {
             let s = &mut *self.state.borrow_mut();
             s.scanner.reset();
             s.rescan = true;
-            s.closing |= relay.eof;
+            s.closing |= relay.as_ref().is_some_and(|relay| relay.eof);
             s.behind_write |= want == Want::Master;
+            (s.blocked, s.unblock) = (false, None);
         }
-        match end {
-            End::Close => false,
-            End::Over => self.close_after_replies(),
-            End::Reset => self.reset_after_pin(),
-            End::Free => self.free(relay, lane).await,
+        match (end, relay) {
+            (End::Over, _) => self.close_after_replies(),
+            (End::Reset, _) => self.reset_after_pin(),
+            (End::Free, Some(relay)) => self.free(relay, lane).await,
+            (End::Bare, _) => true,
+            _ => false,
         }
     }
 
@@ -150,8 +189,24 @@ impl Relay {
             streaming: false,
             eof: false,
             lost: false,
-            since: VecDeque::new(),
+            parting: false,
+            sent: VecDeque::new(),
+            kept: 0,
+            settled: Vec::new(),
+            again: Vec::new(),
+            stuck: None,
+            begun: Instant::now(),
         }
+    }
+
+    /// Until it ends or is interrupted.
+    async fn run(&mut self, session: &Session) -> End {
+        std::future::poll_fn(|cx| self.poll(session, &mut session.state.borrow_mut(), cx)).await
+    }
+
+    /// A blocking command is at the node, and is what is answered next.
+    fn waits(&self) -> bool {
+        self.sent.front().is_some_and(|sent| sent.again == Again::Waiting)
     }
 
     fn poll(&mut self, session: &Session, s: &mut State, cx: &mut Context<'_>) -> Poll<End> {
@@ -161,8 +216,8 @@ impl Relay {
                 return Poll::Ready(End::Close);
             }
             session.front.wait_for_change(session.id, cx.waker(), &mut s.round);
-            if !session.front.still_serves(&self.lease.target, self.want) {
-                return Poll::Ready(End::Close);
+            if let Some(end) = self.interrupted(session, s) {
+                return Poll::Ready(end);
             }
             if let Some(end) = self.take_requests(session, s) {
                 return Poll::Ready(end);
@@ -171,21 +226,27 @@ impl Relay {
                 self.lost = true;
             }
             let mut moved = false;
-            if s.out.len() < FULL {
+            if s.out.len() < FULL || self.pin.lasts() {
                 match self.poll_node(session, s, cx) {
                     Poll::Ready(Some(end)) => return Poll::Ready(end),
                     Poll::Ready(None) => moved = true,
                     Poll::Pending => {}
                 }
             }
+            if self.pin.is_quiet() && self.conclude(session, s) {
+                return Poll::Ready(End::Lost);
+            }
             if self.pin.is_free() && self.out.is_empty() && !self.streaming && s.out.is_empty() && self.settled(s) {
                 return Poll::Ready(End::Free);
             }
+            if self.parting && self.pin.is_quiet() {
+                return Poll::Ready(End::Lost);
+            }
             let room = self.streaming || s.input.len() <= session.front.limits.large_bytes.max(FULL);
             if !self.eof && self.out.len() < FULL && room {
-                match self.poll_client(session, s, cx) {
+                match session.poll_client(s, cx) {
                     Poll::Ready(Err(_)) => return Poll::Ready(End::Close),
-                    Poll::Ready(Ok(())) => moved = true,
+                    Poll::Ready(Ok(n)) => (moved, self.eof) = (true, n == 0),
                     Poll::Pending => {}
                 }
             }
@@ -194,7 +255,7 @@ impl Relay {
             if s.closing && idle && s.input.is_empty() {
                 return Poll::Ready(End::Close);
             }
-            if self.eof && (self.pin.blocks || self.streaming || self.pin.listens()) {
+            if self.eof && (self.pin.blocks || self.streaming || self.pin.lasts()) {
                 return Poll::Ready(End::Close);
             }
             if !moved {
@@ -202,6 +263,18 @@ impl Relay {
                 return if self.eof && idle { Poll::Ready(End::Close) } else { Poll::Pending };
             }
         }
+    }
+
+    /// What keeps it from going on at this node.
+    fn interrupted(&self, session: &Session, s: &mut State) -> Option<End> {
+        s.blocked = self.waits();
+        if self.parting {
+            return None;
+        }
+        if let Some(how) = s.unblock.take().filter(|_| s.blocked) {
+            return Some(End::Unblock(how));
+        }
+        (!session.front.still_serves(&self.lease.target, self.want)).then_some(End::Moved)
     }
 
     /// No request that belongs on this connection waits in the input (one that is free may go back with some left).

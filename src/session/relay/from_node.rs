@@ -4,20 +4,25 @@
 
 use std::task::{Context, Poll, ready};
 
-use super::{End, Relay};
+use super::{End, Relay, Repeat, Sent, unblock};
 use crate::metrics::Count;
 use crate::resp::Found;
+use crate::route::Want;
 use crate::session::pin::Expect;
+use crate::session::pin::again::Again;
 use crate::session::pubsub::{self, Frame};
 use crate::session::state::{Silence, State};
+use crate::session::settle::{self, Settled};
 use crate::session::{Session, errors};
+use crate::topology::Hint;
+use crate::upstream::refusal::{self, Refusal};
 
 impl Relay {
     /// Reads from the node and passes frames on.
     pub(super) fn poll_node(&mut self, session: &Session, s: &mut State, cx: &mut Context<'_>) -> Poll<Option<End>> {
         match ready!(self.buffer.poll_fill(&mut self.lease.stream, cx)) {
             Ok(n) if n > 0 => session.front.cells.count(Count::BytesFromNodes, n as u64),
-            _ => return Poll::Ready(Some(End::Over)),
+            _ => return Poll::Ready(Some(End::Lost)),
         }
         loop {
             let input = self.buffer.filled();
@@ -39,6 +44,12 @@ impl Relay {
                 Found::Part { ready } if ready > 0 && (self.buffer.is_full() || self.piece.is_some()) => {
                     if self.piece.is_none() {
                         self.piece = Some(pubsub::frame(&input[..ready], self.pin.listens() && s.resp < 3));
+                        if pubsub::begins_confirmation(&input[..ready]) {
+                            self.pin.forget_names();
+                        }
+                        for done in std::mem::take(&mut self.settled) {
+                            session.push(s, &done.reply);
+                        }
                     }
                     session.push(s, &input[..ready]);
                     self.buffer.consume(ready);
@@ -53,31 +64,58 @@ impl Relay {
     /// One whole frame (or the last piece of one) for the client.
     fn pass(&mut self, session: &Session, s: &mut State, frame: Frame, bytes: &[u8]) -> Option<End> {
         let expected = self.pin.expected(frame);
-        let answered = self.pin.received(frame);
-        if answered {
-            self.observe(session);
+        let sent = if self.pin.received(frame) { self.answered(session) } else { None };
+        if matches!(frame, Frame::Confirmed { .. }) {
+            self.pin.note(bytes, session.front.limits.client_output_bytes);
         }
+        let failed = bytes.first() == Some(&b'-');
         match expected {
-            Some(Expect::Swallow) => return None,
+            Some(Expect::Restored) if failed && frame == Frame::Reply => return self.unrestored(bytes),
+            Some(Expect::Swallow | Expect::Restored) => return None,
+            Some(Expect::Id) => {
+                self.lease.id = Some(unblock::id(bytes));
+                return None;
+            }
+            _ => {}
+        }
+        self.stuck = None;
+        match expected {
             Some(Expect::Abort) => {
                 session.push(s, errors::EXECABORT);
                 s.silence.end_next();
                 return None;
             }
             Some(Expect::Select(db)) if bytes == errors::OK => s.db = db,
-            Some(Expect::Multi) if bytes.first() == Some(&b'-') => self.pin.multi_failed(),
+            Some(Expect::Multi) if failed => self.pin.multi_failed(),
+            Some(Expect::Login) if !failed => {
+                let Some(reply) = sent.and_then(|sent| session.greeted_pinned(s, &sent.bytes, bytes)) else {
+                    // The node knows somebody else by now than redweir does.
+                    session.push(s, errors::LOGINS_FULL);
+                    return Some(End::Over);
+                };
+                session.push(s, &reply);
+                s.silence.end_next();
+                return None;
+            }
+            Some(Expect::Tracking) if bytes == errors::OK => {
+                self.pin.tracking(sent.as_ref().map_or(&[], |sent| &sent.bytes));
+            }
+            _ if sent.is_some() => self.pin.caching_spent(),
             _ => {}
         }
-        // Subscribers hear even what is said in silence (networking.c prepareClientToWrite: CLIENT_PUSHING).
-        let silence = s.silence;
-        if frame != Frame::Reply {
-            s.silence = Silence::Not;
-        }
-        session.push(s, bytes);
-        s.silence = silence;
-        if answered {
+        if let Some(sent) = sent {
+            if frame == Frame::Reply && self.is_held_back(session, &sent, expected, bytes) {
+                return None;
+            }
+            self.settle_as_is(session, s);
+            session.push_frame(s, frame, bytes);
             // SKIP is for one reply, and the session may stay pinned for many.
             s.silence.end_next();
+        } else {
+            if matches!(frame, Frame::Confirmed { .. }) {
+                self.settle_as_is(session, s);
+            }
+            session.push_frame(s, frame, bytes);
         }
         match expected {
             Some(Expect::Reset) => Some(End::Reset),
@@ -89,11 +127,92 @@ impl Relay {
         }
     }
 
-    /// Counts the latency of the oldest request, unless it may have blocked: that is the client's wish, not latency.
-    fn observe(&mut self, session: &Session) {
-        if let (Some(since), false) = (self.since.pop_front(), self.pin.blocks) {
-            session.front.cells.request.observe(since.elapsed(), 1);
-            session.front.cells.upstream.observe(since.elapsed(), 1);
+    /// The oldest request is answered. Its latency counts unless it may have blocked: that is the client's wish.
+    fn answered(&mut self, session: &Session) -> Option<Sent> {
+        let sent = self.sent.pop_front()?;
+        self.kept = self.kept.saturating_sub(sent.bytes.len());
+        if !self.pin.blocks && sent.again != Again::Ours {
+            session.front.cells.request.observe(sent.at.elapsed(), 1);
+            session.front.cells.upstream.observe(sent.at.elapsed(), 1);
         }
+        Some(sent)
+    }
+
+    /// A new connection cannot be brought to the state of the old one: there is yet another to be tried, or none.
+    fn unrestored(&mut self, reply: &[u8]) -> Option<End> {
+        if refusal::of(reply).is_none() {
+            self.pin.forget_names();
+        }
+        Some(End::Lost)
+    }
+
+    /// Whether the reply is to be kept until it is clear what is sent again: it is a refusal, or comes behind one.
+    fn is_held_back(&mut self, session: &Session, sent: &Sent, expected: Option<Expect>, reply: &[u8]) -> bool {
+        let refused = self.want == Want::Master && self.is_refused(session, sent.again, reply);
+        if !refused && self.settled.is_empty() {
+            return false;
+        }
+        let idempotent = sent.again == Again::Always && expected.is_none();
+        let request = match sent.again {
+            Again::Waiting => Repeat::waiting(sent).now(),
+            _ => sent.bytes.clone(),
+        };
+        self.settled.push(Settled { request, reply: reply.to_vec(), refused, idempotent });
+        true
+    }
+
+    fn is_refused(&self, session: &Session, again: Again, reply: &[u8]) -> bool {
+        let (view, node) = (&session.front.view, self.lease.target.node);
+        let refusal = refusal::of(reply);
+        match refusal {
+            Some(Refusal::ReadOnly) => view.suspect(Hint::Demoted(node)),
+            Some(Refusal::Loading | Refusal::MasterDown) => view.suspect(Hint::Unready(node)),
+            None => {}
+        }
+        match again {
+            Again::Never | Again::Ours => false,
+            Again::Waiting if refusal::of_waiting(reply) => {
+                view.suspect(Hint::Demoted(node));
+                true
+            }
+            Again::Waiting => refusal.is_some() || (self.parting && refusal::was_unblocked(reply)),
+            _ => refusal.is_some(),
+        }
+    }
+
+    /// Everything sent is answered: passes on what stands, keeps the rest to be sent again. True: there is such a rest.
+    pub(super) fn conclude(&mut self, session: &Session, s: &mut State) -> bool {
+        let settled = std::mem::take(&mut self.settled);
+        let overdue = self.stuck.is_some_and(|since| since.elapsed() >= session.front.listener.hold);
+        let stands = if overdue { settled.len() } else { settle::answered(&settled) };
+        for (i, done) in settled.into_iter().enumerate() {
+            if i < stands {
+                session.push(s, &done.reply);
+                s.silence.end_next();
+            } else {
+                self.again.push(Repeat::again(done.request));
+            }
+        }
+        !self.again.is_empty()
+    }
+
+    /// Something behind what was refused cannot wait: the refusals stand.
+    fn settle_as_is(&mut self, session: &Session, s: &mut State) {
+        for done in std::mem::take(&mut self.settled) {
+            session.push(s, &done.reply);
+            s.silence.end_next();
+        }
+    }
+}
+
+impl Session {
+    fn push_frame(&self, s: &mut State, frame: Frame, bytes: &[u8]) {
+        // Subscribers hear even what is said in silence (networking.c prepareClientToWrite: CLIENT_PUSHING).
+        let silence = s.silence;
+        if frame != Frame::Reply {
+            s.silence = Silence::Not;
+        }
+        self.push(s, bytes);
+        s.silence = silence;
     }
 }
