@@ -106,6 +106,7 @@ impl Session {
         let verdict = command::classify(Args::new(request));
         let name = verdict.command.map_or("", |c| c.name);
         match (verdict.class, name) {
+            (_, "monitor") if self.front.listener.monitor => self.pin(request).await,
             (Class::Forbidden, _) | (_, "monitor" | "script|debug") => {
                 self.front.cells.count(Count::RefusedForbidden, 1);
                 self.local(&errors::forbidden(name))
@@ -122,7 +123,9 @@ impl Session {
             (_, "select") => self.select(request).await,
             (_, "auth") => self.auth(request).await,
             (_, "hello") => self.hello(request).await,
-            (_, "client|tracking" | "client|trackinginfo" | "client|caching" | "client|getredir") => self.pin(request).await,
+            (_, "client|tracking" | "client|trackinginfo" | "client|caching" | "client|getredir") => {
+                self.pin(request).await
+            }
             _ if name.starts_with("client|") => self.client(name, request),
             _ => self.pin(request).await,
         }

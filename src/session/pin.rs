@@ -49,10 +49,14 @@ pub enum Expect {
     Login,
     /// CLIENT TRACKING or CLIENT CACHING, to be remembered when accepted.
     Tracking,
+    Monitor,
+    /// EXEC: what was queued has happened, or not.
+    Exec,
     /// What brings a new connection to the state of the lost one; an error is the end of it.
     Restored,
 }
 
+const MONITOR: &[u8] = b"*1\r\n$7\r\nMONITOR\r\n";
 const DISCARD: &[u8] = b"*1\r\n$7\r\nDISCARD\r\n";
 /// Raises the connection's replication offset to the master's present one (offsets.md section 5).
 const FENCE: &[u8] = b"*3\r\n$7\r\nPUBLISH\r\n$13\r\nredweir:fence\r\n$0\r\n\r\n";
@@ -86,6 +90,8 @@ pub struct Pin {
     heard: Heard,
     tracked: Tracked,
     monitors: bool,
+    /// The listener lets MONITOR through.
+    pub may_monitor: bool,
     used: bool,
     /// Did something a lent connection must not keep.
     pub tainted: bool,
@@ -110,7 +116,7 @@ impl Pin {
     /// Whether what it holds can be told another node.
     pub fn can_move(&self) -> bool {
         let known = self.heard.is_known() && self.tracked.is_known();
-        !self.binds() && !self.unsure && !self.leaving && !self.monitors && known
+        !self.binds() && !self.unsure && !self.leaving && known
     }
 
     /// Something of it outlives its requests.
@@ -120,6 +126,11 @@ impl Pin {
 
     pub fn tracks(&self) -> bool {
         self.tracked.is_on()
+    }
+
+    /// Lines come unasked from here on.
+    pub fn begin_monitor(&mut self) {
+        self.monitors = true;
     }
 
     pub fn monitors(&self) -> bool {
@@ -136,6 +147,10 @@ impl Pin {
         for request in self.tracked.requests() {
             self.awaited.push_back(Awaited::Reply(Some(Expect::Restored)));
             out.push(request.to_vec());
+        }
+        if self.monitors {
+            self.awaited.push_back(Awaited::Reply(Some(Expect::Restored)));
+            out.push(MONITOR.to_vec());
         }
         for (request, names) in self.heard.requests() {
             self.awaited.push_back(Awaited::Restores(names));
@@ -191,7 +206,14 @@ impl Pin {
             return false;
         }
         let local = matches!(verdict.class, Class::Forbidden | Class::Session | Class::Local);
-        self.alone || self.confirms() || is_refused(verdict, name) || (local && !self.multi)
+        self.alone || self.confirms() || self.is_refused(verdict, name) || (local && !self.multi)
+    }
+
+    /// Not passed on: never, or not in a transaction.
+    fn is_refused(&self, verdict: &Verdict, name: &str) -> bool {
+        let may_monitor = self.may_monitor && !self.multi;
+        let named = matches!(name, "script|debug" | "client|reply") || (name == "monitor" && !may_monitor);
+        verdict.class == Class::Forbidden || named
     }
 
     /// In RESP2 a subscriber may only do what the server itself lets it.
@@ -206,7 +228,7 @@ impl Pin {
             "reset" => self.leave(Expect::Reset),
             "quit" => self.leave(Expect::Quit),
             _ if self.multi => self.queue(verdict, name),
-            _ if is_refused(verdict, name) => Admit::Answer(errors::forbidden(name)),
+            _ if self.is_refused(verdict, name) => Admit::Answer(errors::forbidden(name)),
             _ if self.is_restricted(resp) && !is_subscription(name) => self.send(None),
             "multi" => {
                 (self.multi, self.poisoned) = (true, false);
@@ -228,6 +250,10 @@ impl Pin {
             "client|tracking" | "client|caching" => {
                 (self.tainted, self.alone) = (true, true);
                 self.send(Some(Expect::Tracking))
+            }
+            "monitor" => {
+                (self.tainted, self.alone) = (true, true);
+                self.send(Some(Expect::Monitor))
             }
             "client|trackinginfo" | "client|getredir" => self.send(None),
             "wait" | "waitaof" if wrote => {
@@ -257,12 +283,12 @@ impl Pin {
             }
             "exec" | "discard" => {
                 self.end_multi();
-                self.send(None)
+                self.send((name == "exec").then_some(Expect::Exec))
             }
-            _ if is_refused(verdict, name) => self.poison(name),
+            _ if self.is_refused(verdict, name) => self.poison(name),
             _ => {
                 self.db_unknown |= name == "select";
-                self.unsure |= is_subscription(name);
+                self.unsure |= is_subscription(name) || name == "client|tracking";
                 self.tainted |= matches!(name, "auth" | "hello") || name.starts_with("client|");
                 self.send(None)
             }
@@ -376,11 +402,6 @@ impl Pin {
             Sort::Shard => *shards = left,
         }
     }
-}
-
-/// Never passed on, whatever the state.
-fn is_refused(verdict: &Verdict, name: &str) -> bool {
-    verdict.class == Class::Forbidden || matches!(name, "monitor" | "script|debug" | "client|reply")
 }
 
 fn is_subscription(name: &str) -> bool {

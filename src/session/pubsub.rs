@@ -51,6 +51,13 @@ pub fn frame(frame: &[u8], listens: bool) -> Frame {
     }
 }
 
+/// Whether a frame is a line of MONITOR (replication.c replicationFeedMonitors): a time with a fraction, and ` [`.
+pub fn is_monitor_line(frame: &[u8]) -> bool {
+    let Some(line) = frame.strip_prefix(b"+") else { return false };
+    let time = line.iter().take_while(|b| b.is_ascii_digit() || **b == b'.').count();
+    time > 7 && line.get(time..time + 2) == Some(b" [")
+}
+
 /// Whether the first bytes of a frame are those of a confirmation.
 pub fn begins_confirmation(frame: &[u8]) -> bool {
     first_word(frame).and_then(sort).is_some()
@@ -102,6 +109,14 @@ mod tests {
         ];
         for (bytes, expected) in table {
             assert_eq!(confirmation(bytes), *expected, "{}", bytes.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn a_line_of_monitor_is_no_reply() {
+        assert!(is_monitor_line(b"+1339518083.107412 [0 127.0.0.1:60866] \"keys\" \"*\"\r\n"));
+        for reply in [&b"+OK\r\n"[..], b"+RESET\r\n", b"+12 [\r\n", b"$2\r\n+1\r\n"] {
+            assert!(!is_monitor_line(reply));
         }
     }
 

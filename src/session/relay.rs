@@ -5,6 +5,7 @@
 
 mod from_client;
 mod from_node;
+mod queued;
 mod renew;
 mod unblock;
 
@@ -88,6 +89,7 @@ struct Relay {
     settled: Vec<Settled>,
     /// What came back unexecuted.
     again: Vec<Repeat>,
+    queued: queued::Queued,
     /// Since when no node has answered anything.
     stuck: Option<Instant>,
     begun: Instant,
@@ -122,7 +124,9 @@ impl Session {
         let cells = &self.front.cells;
         cells.count(what, 1);
         cells.pinned.add(1);
-        let (end, relay) = self.carry(Relay::new(lease, want)).await;
+        let mut relay = Relay::new(lease, want);
+        relay.pin.may_monitor = self.front.listener.monitor;
+        let (end, relay) = self.carry(relay).await;
         cells.pinned.sub(1);
         {
             let s = &mut *self.state.borrow_mut();
@@ -194,6 +198,7 @@ impl Relay {
             kept: 0,
             settled: Vec::new(),
             again: Vec::new(),
+            queued: queued::Queued::default(),
             stuck: None,
             begun: Instant::now(),
         }

@@ -109,9 +109,8 @@ mod tests {
         heard.note(b">3\r\n$11\r\nunsubscribe\r\n_\r\n:0\r\n", 1000);
         let again: Vec<_> =
             heard.requests().into_iter().map(|(r, n)| (String::from_utf8_lossy(&r).into_owned(), n)).collect();
-        let line = |word: &str, name: &str| {
-            (format!("*2\r\n${}\r\n{word}\r\n${}\r\n{name}\r\n", word.len(), name.len()), 1)
-        };
+        let line =
+            |word: &str, name: &str| (format!("*2\r\n${}\r\n{word}\r\n${}\r\n{name}\r\n", word.len(), name.len()), 1);
         assert_eq!(again, [line("SUBSCRIBE", "b\r\n:7"), line("PSUBSCRIBE", "a"), line("SSUBSCRIBE", "s")]);
     }
 

@@ -50,7 +50,9 @@ pub fn left(name: &str, request: &[u8], waited: Duration) -> Option<Duration> {
 
 /// `request` with what is left of its timeout, a millisecond at least: 0 would be for ever.
 pub fn shortened(name: &str, request: &[u8], waited: Duration) -> Vec<u8> {
-    let Some(((at, unit), left)) = find(name, request).zip(left(name, request, waited)) else { return request.to_vec() };
+    let Some(((at, unit), left)) = find(name, request).zip(left(name, request, waited)) else {
+        return request.to_vec();
+    };
     let millis = left.as_millis().max(1);
     let text = match unit {
         Unit::Seconds => format!("{}.{:03}", millis / 1000, millis % 1000),
@@ -128,7 +130,11 @@ mod tests {
             ("BLMPOP 3 1 k LEFT COUNT 5", 1000, "BLMPOP 2.000 1 k LEFT COUNT 5"),
             ("BZMPOP 3 1 k MIN", 1, "BZMPOP 2.999 1 k MIN"),
             ("XREAD COUNT 2 BLOCK 900 STREAMS s $", 400, "XREAD COUNT 2 BLOCK 500 STREAMS s $"),
-            ("XREADGROUP GROUP block block block 900 STREAMS s >", 950, "XREADGROUP GROUP block block block 1 STREAMS s >"),
+            (
+                "XREADGROUP GROUP block block block 900 STREAMS s >",
+                950,
+                "XREADGROUP GROUP block block block 1 STREAMS s >",
+            ),
             ("WAIT 1 300", 100, "WAIT 1 200"),
             ("WAITAOF 1 1 300", 301, "WAITAOF 1 1 1"),
             // For ever stays for ever, and what is no number stays what it is.

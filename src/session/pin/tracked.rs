@@ -87,10 +87,7 @@ mod tests {
                 &["CLIENT TRACKING on BCAST PREFIX a", "client tracking on BCAST PREFIX b"],
                 &["CLIENT TRACKING on BCAST PREFIX a", "client tracking on BCAST PREFIX b"],
             ),
-            (
-                &["CLIENT TRACKING on OPTIN", "CLIENT CACHING yes"],
-                &["CLIENT TRACKING on OPTIN", "CLIENT CACHING yes"],
-            ),
+            (&["CLIENT TRACKING on OPTIN", "CLIENT CACHING yes"], &["CLIENT TRACKING on OPTIN", "CLIENT CACHING yes"]),
         ];
         for (lines, expected) in table {
             assert_eq!(after(lines), expected.iter().map(|l| request(l)).collect::<Vec<_>>(), "{lines:?}");

@@ -55,19 +55,10 @@ impl Relay {
             }
             let input = &s.input[taken..];
             if self.streaming {
-                match s.scanner.stream(input) {
-                    Ok((n, done)) => {
-                        self.out.push(&input[..n]);
-                        taken += n;
-                        self.streaming = !done;
-                        if n == 0 {
-                            break;
-                        }
-                    }
-                    Err(violation) => {
-                        end = self.violated(session, s, violation);
-                        break;
-                    }
+                match self.stream(session, s, taken) {
+                    Ok(0) => break,
+                    Ok(n) => taken += n,
+                    Err(violated) => end = violated,
                 }
                 continue;
             }
@@ -115,6 +106,18 @@ impl Relay {
         }
         s.input.drain(..taken);
         end
+    }
+
+    /// Bytes of a request that is streaming, from `at` on: how many went through. A violation ends the session.
+    fn stream(&mut self, session: &Session, s: &mut State, at: usize) -> Result<usize, Option<End>> {
+        match s.scanner.stream(&s.input[at..]) {
+            Ok((n, done)) => {
+                self.out.push(&s.input[at..at + n]);
+                self.streaming = !done;
+                Ok(n)
+            }
+            Err(violation) => Err(self.violated(session, s, violation)),
+        }
     }
 
     /// A request too large to be held begins to go through.

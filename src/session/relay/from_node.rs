@@ -4,6 +4,7 @@
 
 use std::task::{Context, Poll, ready};
 
+use super::queued::{QUEUED, Queued};
 use super::{End, Relay, Repeat, Sent, unblock};
 use crate::metrics::Count;
 use crate::resp::Found;
@@ -11,8 +12,8 @@ use crate::route::Want;
 use crate::session::pin::Expect;
 use crate::session::pin::again::Again;
 use crate::session::pubsub::{self, Frame};
-use crate::session::state::{Silence, State};
 use crate::session::settle::{self, Settled};
+use crate::session::state::{Silence, State};
 use crate::session::{Session, errors};
 use crate::topology::Hint;
 use crate::upstream::refusal::{self, Refusal};
@@ -31,10 +32,7 @@ impl Relay {
             }
             match self.scanner.scan(input) {
                 Found::Whole { len } => {
-                    let frame = self
-                        .piece
-                        .take()
-                        .unwrap_or_else(|| pubsub::frame(&input[..len], self.pin.listens() && s.resp < 3));
+                    let frame = self.piece.take().unwrap_or_else(|| self.frame(s.resp, &input[..len]));
                     let bytes = input[..len].to_vec();
                     self.buffer.consume(len);
                     if let Some(end) = self.pass(session, s, frame, &bytes) {
@@ -43,7 +41,11 @@ impl Relay {
                 }
                 Found::Part { ready } if ready > 0 && (self.buffer.is_full() || self.piece.is_some()) => {
                     if self.piece.is_none() {
-                        self.piece = Some(pubsub::frame(&input[..ready], self.pin.listens() && s.resp < 3));
+                        self.piece = Some(self.frame(s.resp, &input[..ready]));
+                        if self.queued.has_logins() {
+                            // Whether they went through would have to be found in what is passed on piece by piece.
+                            return Poll::Ready(Some(End::Close));
+                        }
                         if pubsub::begins_confirmation(&input[..ready]) {
                             self.pin.forget_names();
                         }
@@ -58,6 +60,13 @@ impl Relay {
                 Found::Part { .. } => return Poll::Ready(None),
                 Found::Garbage => return Poll::Ready(Some(End::Close)),
             }
+        }
+    }
+
+    fn frame(&self, resp: u8, bytes: &[u8]) -> Frame {
+        match self.pin.monitors() && pubsub::is_monitor_line(bytes) {
+            true => Frame::Push,
+            false => pubsub::frame(bytes, self.pin.listens() && resp < 3),
         }
     }
 
@@ -79,29 +88,22 @@ impl Relay {
             _ => {}
         }
         self.stuck = None;
+        let request = sent.as_ref().map_or(&[][..], |sent| &sent.bytes);
         match expected {
             Some(Expect::Abort) => {
                 session.push(s, errors::EXECABORT);
                 s.silence.end_next();
                 return None;
             }
-            Some(Expect::Select(db)) if bytes == errors::OK => s.db = db,
-            Some(Expect::Multi) if failed => self.pin.multi_failed(),
-            Some(Expect::Login) if !failed => {
-                let Some(reply) = sent.and_then(|sent| session.greeted_pinned(s, &sent.bytes, bytes)) else {
-                    // The node knows somebody else by now than redweir does.
-                    session.push(s, errors::LOGINS_FULL);
-                    return Some(End::Over);
-                };
-                session.push(s, &reply);
-                s.silence.end_next();
-                return None;
+            Some(Expect::Login) if !failed => return self.log_in(session, s, request, bytes),
+            _ => {
+                if let Err(end) = self.learn(session, s, expected, request, bytes) {
+                    return Some(end);
+                }
             }
-            Some(Expect::Tracking) if bytes == errors::OK => {
-                self.pin.tracking(sent.as_ref().map_or(&[], |sent| &sent.bytes));
-            }
-            _ if sent.is_some() => self.pin.caching_spent(),
-            _ => {}
+        }
+        if sent.is_some() && expected != Some(Expect::Tracking) {
+            self.pin.caching_spent();
         }
         if let Some(sent) = sent {
             if frame == Frame::Reply && self.is_held_back(session, &sent, expected, bytes) {
@@ -125,6 +127,49 @@ impl Relay {
             }
             _ => None,
         }
+    }
+
+    /// What an answer means to the session.
+    ///
+    /// # Errors
+    /// The end of a session of which it is not known whose it is.
+    fn learn(
+        &mut self,
+        session: &Session,
+        s: &mut State,
+        expected: Option<Expect>,
+        request: &[u8],
+        reply: &[u8],
+    ) -> Result<(), End> {
+        match expected {
+            Some(Expect::Select(db)) if reply == errors::OK => s.db = db,
+            Some(Expect::Multi) if reply.first() == Some(&b'-') => self.pin.multi_failed(),
+            Some(Expect::Multi) => self.queued = Queued::default(),
+            Some(Expect::Tracking) if reply == errors::OK => self.pin.tracking(request),
+            Some(Expect::Monitor) if reply == errors::OK => self.pin.begin_monitor(),
+            Some(Expect::Exec) => {
+                for (login, answer) in std::mem::take(&mut self.queued).logins(reply) {
+                    if session.greeted_pinned(s, &login, answer).is_none() {
+                        return Err(End::Over);
+                    }
+                }
+            }
+            None if reply == QUEUED => self.queued.note(request),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// AUTH or HELLO has succeeded.
+    fn log_in(&self, session: &Session, s: &mut State, request: &[u8], reply: &[u8]) -> Option<End> {
+        let Some(reply) = session.greeted_pinned(s, request, reply) else {
+            // The node knows somebody else by now than redweir does.
+            session.push(s, errors::LOGINS_FULL);
+            return Some(End::Over);
+        };
+        session.push(s, &reply);
+        s.silence.end_next();
+        None
     }
 
     /// The oldest request is answered. Its latency counts unless it may have blocked: that is the client's wish.
