@@ -15,8 +15,8 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use super::outbox::Outbox;
-use super::pin::Pin;
 use super::pin::again::Again;
+use super::pin::{Pin, timeout};
 use super::pubsub::Frame;
 use super::settle::Settled;
 use super::state::{State, Unblock};
@@ -25,7 +25,7 @@ use crate::command;
 use crate::metrics::Count;
 use crate::resp::{Args, ReplyScanner, Scan};
 use crate::route::Want;
-use crate::upstream::{Buffer, LaneId, Lease};
+use crate::upstream::{Buffer, Lease};
 
 /// Bytes queued for one side above which the other is not read.
 const FULL: usize = 256 * 1024;
@@ -98,8 +98,14 @@ struct Relay {
 impl Session {
     /// `request` needs a connection of its own.
     pub(super) async fn pin(self: &Rc<Self>, request: &[u8]) -> bool {
+        if timeout::waits(&command::classify(Args::new(request))) {
+            return match self.begin_waiting(request).await {
+                Ok(relay) => self.relay(relay, Count::Pins).await,
+                Err(end) => self.after_relay(end, None).await,
+            };
+        }
         self.state.borrow_mut().input.splice(0..0, request.iter().copied());
-        self.relay(Want::Master, Count::Pins).await
+        self.lease_and_relay(Want::Master, Count::Pins).await
     }
 
     /// The request at the front of the input is too large to be held.
@@ -109,44 +115,50 @@ impl Session {
             let verdict = command::classify(Args::new(&s.input));
             kind::of(&verdict, || None) == kind::Kind::Read
         };
-        self.relay(if read { Want::Read } else { Want::Master }, Count::LargeStreams).await
+        self.lease_and_relay(if read { Want::Read } else { Want::Master }, Count::LargeStreams).await
     }
 
-    async fn relay(self: &Rc<Self>, want: Want, what: Count) -> bool {
+    async fn lease_and_relay(self: &Rc<Self>, want: Want, what: Count) -> bool {
         let (lane, db) = {
             let s = self.state.borrow();
             (s.lane, s.db)
         };
-        let lease = match self.lease_in(lane, want, db).await {
-            Ok(lease) => lease,
-            Err(text) => return self.refuse_front(&text),
-        };
+        match self.lease_in(lane, want, db).await {
+            Ok(lease) => self.relay(Relay::new(lease, want), what).await,
+            Err(text) => self.refuse_front(&text),
+        }
+    }
+
+    async fn relay(&self, mut relay: Relay, what: Count) -> bool {
         let cells = &self.front.cells;
         cells.count(what, 1);
         cells.pinned.add(1);
-        let mut relay = Relay::new(lease, want);
         relay.pin.may_monitor = self.front.listener.monitor;
+        self.state.borrow_mut().behind_write |= relay.want == Want::Master;
         let (end, relay) = self.carry(relay).await;
         cells.pinned.sub(1);
+        self.after_relay(end, relay).await
+    }
+
+    async fn after_relay(&self, end: End, relay: Option<Relay>) -> bool {
         {
             let s = &mut *self.state.borrow_mut();
             s.scanner.reset();
             s.rescan = true;
             s.closing |= relay.as_ref().is_some_and(|relay| relay.eof);
-            s.behind_write |= want == Want::Master;
             (s.blocked, s.unblock) = (false, None);
         }
         match (end, relay) {
             (End::Over, _) => self.close_after_replies(),
             (End::Reset, _) => self.reset_after_pin(),
-            (End::Free, Some(relay)) => self.free(relay, lane).await,
+            (End::Free, Some(relay)) => self.free(relay).await,
             (End::Bare, _) => true,
             _ => false,
         }
     }
 
     /// False: the session must end.
-    async fn free(&self, mut relay: Relay, lane: LaneId) -> bool {
+    async fn free(&self, mut relay: Relay) -> bool {
         if relay.pin.db_unknown {
             match self.current_db(&mut relay.lease, relay.want).await {
                 Some(db) => self.state.borrow_mut().db = db,
@@ -155,7 +167,11 @@ impl Session {
             }
         }
         if !relay.pin.tainted && !relay.lost {
-            relay.lease.set_db(self.state.borrow().db);
+            let (lane, db) = {
+                let s = self.state.borrow();
+                (s.lane, s.db)
+            };
+            relay.lease.set_db(db);
             self.front.pool.give_back(lane, relay.lease);
         }
         true

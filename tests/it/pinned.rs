@@ -233,7 +233,7 @@ fn subscriptions_outlive_a_dead_master_replaced_by_sentinel() {
 #[test]
 fn the_writes_of_a_subscriber_outlive_a_planned_failover_and_happen_once() {
     let _turn = turn();
-    let stage = Switch::Planned.stage();
+    let mut stage = Switch::Planned.stage();
     let proxy = Proxy::start(&stage, &[]);
     proxy.wait_readers(1);
     let [_, mut client] = both(&proxy);
@@ -252,7 +252,8 @@ fn the_writes_of_a_subscriber_outlive_a_planned_failover_and_happen_once() {
     };
     more(&mut client, 20);
     let second = stage.nodes[1].port;
-    call(&mut node(&stage, 0), &format!("FAILOVER TO 127.0.0.1 {second}"));
+    settle(&mut stage, 0);
+    assert_eq!(call(&mut node(&stage, 0), &format!("FAILOVER TO 127.0.0.1 {second}")), ok());
     more(&mut client, 50);
     wait("the new master", || match stage.info(1, "role")?.as_str() {
         "master" => Ok(()),

@@ -29,9 +29,24 @@ struct Carried {
     eof: bool,
     again: Vec<Repeat>,
     stuck: Instant,
-    lost: Target,
+    /// `None`: it had no connection yet.
+    lost: Option<Target>,
     /// It was lost to the same trouble as the one before.
     repeated: bool,
+}
+
+impl Carried {
+    /// A blocking command before it is at any node.
+    fn first(request: &[u8]) -> Self {
+        Self {
+            pin: Pin::default(),
+            eof: false,
+            again: vec![Repeat::again(request.to_vec())],
+            stuck: Instant::now(),
+            lost: None,
+            repeated: false,
+        }
+    }
 }
 
 /// What happens to a session before it has a connection again.
@@ -115,6 +130,11 @@ impl Session {
         }
     }
 
+    /// A relay that begins with a blocking command; while there is no master for it, its time passes and its client may leave.
+    pub(super) async fn begin_waiting(&self, request: &[u8]) -> Result<Relay, End> {
+        self.renew(Carried::first(request)).await
+    }
+
     /// The node is no longer the master. As long as it lives it may answer what it has, and lets go what waits there.
     async fn part_from(&self, relay: &mut Relay) -> Option<End> {
         relay.parting = true;
@@ -140,10 +160,19 @@ impl Session {
         }
         loop {
             let anew = self.lease_anew(carried.lost.clone(), carried.repeated);
-            let obtained = tokio::select! {
-                biased;
-                disturbed = self.disturbed(&mut carried) => Err(disturbed),
-                lease = anew => Ok(lease),
+            let obtained = if carried.lost.is_some() {
+                tokio::select! {
+                    biased;
+                    disturbed = self.disturbed(&mut carried) => Err(disturbed),
+                    lease = anew => Ok(lease),
+                }
+            } else {
+                // Nearly always there is one at hand, and nothing else needs to be looked at.
+                tokio::select! {
+                    biased;
+                    lease = anew => Ok(lease),
+                    disturbed = self.disturbed(&mut carried) => Err(disturbed),
+                }
             };
             let how = match obtained {
                 Ok(Ok(lease)) => return self.resume(carried, lease),
@@ -175,8 +204,8 @@ impl Session {
         }
     }
 
-    async fn lease_anew(&self, lost: Target, repeated: bool) -> Result<Lease, Vec<u8>> {
-        if repeated && self.front.target(Want::Master).is_some_and(|target| target == lost) {
+    async fn lease_anew(&self, lost: Option<Target>, repeated: bool) -> Result<Lease, Vec<u8>> {
+        if repeated && self.front.target(Want::Master) == lost {
             tokio::time::sleep(PAUSE).await;
         }
         let (lane, db) = {
@@ -220,13 +249,16 @@ impl Session {
     }
 
     fn resume(&self, carried: Carried, lease: Lease) -> Result<Relay, End> {
-        let waiting = carried.again.iter().filter(|again| again.waits.is_some()).count() as u64;
-        self.front.cells.count(Count::PinsMoved, 1);
-        self.front.cells.count(Count::Reissued, waiting);
-        self.front.cells.count(Count::RetriedReads, carried.again.len() as u64 - waiting);
-        tracing::debug!(session = self.id, requests = carried.again.len(), "goes on at another connection");
         let mut relay = Relay::new(lease, Want::Master);
-        (relay.stuck, relay.eof) = (Some(carried.stuck), carried.eof);
+        relay.eof = carried.eof;
+        if carried.lost.is_some() {
+            relay.stuck = Some(carried.stuck);
+            let waiting = carried.again.iter().filter(|again| again.waits.is_some()).count() as u64;
+            self.front.cells.count(Count::PinsMoved, 1);
+            self.front.cells.count(Count::Reissued, waiting);
+            self.front.cells.count(Count::RetriedReads, carried.again.len() as u64 - waiting);
+            tracing::debug!(session = self.id, requests = carried.again.len(), "goes on at another connection");
+        }
         {
             let s = &mut *self.state.borrow_mut();
             replay(s, &carried.again);
@@ -240,7 +272,7 @@ impl Session {
 
     /// There is no master to go on at.
     fn give_up(&self, carried: Carried, text: &[u8]) -> End {
-        self.front.cells.count(Count::PinsBroken, 1);
+        self.front.cells.count(Count::PinsBroken, u64::from(carried.lost.is_some()));
         if carried.pin.lasts() {
             tracing::info!(session = self.id, "there is no connection for what it has subscribed to: closed");
             return End::Over;
@@ -303,7 +335,7 @@ impl Relay {
             again,
             repeated: stuck.is_some(),
             stuck: stuck.unwrap_or_else(Instant::now),
-            lost: self.lease.target.clone(),
+            lost: Some(self.lease.target.clone()),
         })
     }
 
