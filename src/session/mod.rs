@@ -20,6 +20,7 @@ mod pubsub;
 mod relay;
 mod settle;
 mod state;
+mod unit;
 
 use std::cell::RefCell;
 use std::rc::Rc;

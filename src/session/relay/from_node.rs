@@ -202,7 +202,7 @@ impl Relay {
             Again::Waiting => Repeat::waiting(sent).now(),
             _ => sent.bytes.clone(),
         };
-        self.settled.push(Settled { request, reply: reply.to_vec(), refused, idempotent });
+        self.settled.push(Settled { request, reply: reply.to_vec(), refused, idempotent, opens: false, closes: false });
         true
     }
 
