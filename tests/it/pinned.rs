@@ -138,6 +138,10 @@ fn blocked_over(switch: Switch) {
         assert_eq!(call(&mut pusher, &format!("LLEN {key}")).int(), Some(length), "{key}: one element taken, once");
     }
     assert!(proxy.metric("redweir_retried_total", &["kind=\"blocking\""]) >= lines.len() as f64);
+    if matches!(switch, Switch::Sentinel) {
+        // The old master still thought it was one: it was asked to let go, and took nothing out of a list meanwhile.
+        assert!(proxy.metric("redweir_unblocked_total", &[]) >= lines.len() as f64);
+    }
 }
 
 #[test]
@@ -296,6 +300,94 @@ fn a_client_that_leaves_while_there_is_no_master_takes_nothing_with_it() {
     let mut other = proxy.client();
     assert_eq!(call(&mut other, "RPUSH q x").int(), Some(1));
     assert_eq!(call(&mut other, "LRANGE q 0 -1").items(), [bulk("x")]);
+}
+
+#[test]
+fn a_blocking_command_that_comes_while_there_is_no_master_waits_for_one_no_longer_than_it_may() {
+    let _turn = turn();
+    let mut stage = plain_stage(1);
+    let proxy = Proxy::start(&stage, &["--hold", "60s"]);
+    proxy.wait_readers(1);
+    stage.nodes[0].kill();
+    wait("writes held", || match proxy.set().to_string().contains("\"held\"") {
+        true => Ok(()),
+        false => Err(proxy.set().to_string()),
+    });
+    let (mut two, mut three) = (proxy.client(), proxy.client());
+    let (mut gone, mut patient) = (proxy.client(), proxy.client());
+    send(&mut gone, "BLPOP q 0");
+    send(&mut patient, "BLPOP p 0");
+    send(&mut two, "BLPOP q 0.2");
+    send(&mut three, "BLMOVE q r LEFT LEFT 0.2");
+    assert_eq!((soon(&mut two), soon(&mut three)), (Reply::Nil, Reply::Nil));
+    let sessions = || proxy.metric("redweir_sessions", &[]);
+    assert_eq!(sessions(), 4.0);
+    drop(gone);
+    wait("its end", || if sessions() == 3.0 { Ok(()) } else { Err(sessions().to_string()) });
+    call(&mut node(&stage, 1), "REPLICAOF NO ONE");
+    assert_eq!(call(&mut two, "RPUSH q x").int(), Some(1));
+    assert_eq!(call(&mut two, "LLEN q").int(), Some(1));
+    call(&mut two, "RPUSH p y");
+    assert_eq!(soon(&mut patient).items(), [bulk("p"), bulk("y")]);
+}
+
+#[test]
+fn what_a_hung_master_did_not_answer_is_answered_by_the_next_one() {
+    let _turn = turn();
+    let mut stage = plain_stage(1);
+    let proxy = Proxy::start(&stage, &[]);
+    proxy.wait_readers(1);
+    let clients = || {
+        let [two, mut three] = both(&proxy);
+        call(&mut three, "SUBSCRIBE first");
+        [two, three]
+    };
+    let ([mut subscriber, mut reader], [mut blocked, mut writer]) = (clients(), clients());
+    let mut watcher = proxy.client();
+    call(&mut subscriber, "SUBSCRIBE first");
+    call(&mut watcher, "WATCH k");
+    settle(&mut stage, 0);
+    stage.nodes[0].stop();
+    send(&mut subscriber, "SUBSCRIBE second third");
+    send(&mut subscriber, "UNSUBSCRIBE first");
+    send(&mut reader, "GET k");
+    send(&mut blocked, "BLPOP q 60");
+    send(&mut writer, "SET k v");
+    call(&mut node(&stage, 1), "REPLICAOF NO ONE");
+    for expected in [2, 3, 2] {
+        assert_eq!(soon(&mut subscriber).items().last().and_then(Reply::int), Some(expected));
+    }
+    assert_eq!(soon(&mut reader), Reply::Nil);
+    wait_blocked(&stage, 1, 1);
+    call(&mut proxy.client(), "RPUSH q x");
+    assert_eq!(soon(&mut blocked).items().last(), Some(&bulk("x")));
+    // What may have been executed there, and what was bound to that node, is not.
+    for client in [&mut writer, &mut watcher] {
+        client.socket().set_read_timeout(Some(Duration::from_secs(15))).expect("a timeout");
+        assert_eq!(client.read().expect_err("closed").kind(), std::io::ErrorKind::UnexpectedEof);
+    }
+    assert_eq!(proxy.metric("redweir_unknown_outcome_total", &[]), 1.0);
+    stage.nodes[0].cont();
+    assert_eq!(call(&mut proxy.client(), "GET k"), Reply::Nil);
+}
+
+#[test]
+fn five_hundred_subscribers_go_on_at_once() {
+    let _turn = turn();
+    let mut stage = plain_stage(1);
+    let proxy = Proxy::start(&stage, &[]);
+    proxy.wait_readers(1);
+    let mut clients: Vec<Client> = (0..500).map(|_| proxy.client()).collect();
+    clients.iter_mut().for_each(|client| drop(call(client, "SUBSCRIBE a")));
+    Switch::KilledByHand.happen(&mut stage, &proxy);
+    wait("all of them", || match call(&mut node(&stage, 1), "PUBSUB NUMSUB a").items()[1].int() {
+        Some(500) => Ok(()),
+        n => Err(format!("{n:?}")),
+    });
+    assert_eq!(call(&mut proxy.client(), "PUBLISH a hello").int(), Some(500));
+    for client in &mut clients {
+        assert_eq!(soon(client).items()[2], bulk("hello"));
+    }
 }
 
 #[test]
