@@ -219,9 +219,9 @@ impl Front {
         !moved && judge(topology, target) == Verdict::Keep
     }
 
-    /// Whether the node of a connection still runs, in the same life, whatever its role.
+    /// Whether the node of a connection still runs, whatever its role.
     pub fn lives(&self, target: &Target) -> bool {
-        judge(&self.topology(), target) == Verdict::Keep
+        judge(&self.topology(), target) != Verdict::Kill
     }
 
     /// Every replica that could be reached, in rotation or not.

@@ -21,7 +21,7 @@ use crate::session::{Session, errors};
 use crate::upstream::{Lease, Target};
 
 /// What a node that has lost its role is given to answer what is already there.
-const PARTING: Duration = Duration::from_millis(250);
+const PARTING: Duration = Duration::from_millis(500);
 
 /// A session between two connections.
 struct Carried {
