@@ -75,11 +75,10 @@ impl Session {
     }
 
     /// CLIENT REPLY: only redweir leaves replies out, nodes always answer.
-    fn set_reply_mode(&self, request: &[u8]) -> bool {
+    pub(super) fn set_reply_mode(&self, request: &[u8]) -> bool {
         let mode = Args::new(request).nth(2).unwrap_or_default().to_ascii_lowercase();
         let before = self.state.borrow().silence;
         let silence = match (&*mode, before) {
-            _ if Args::new(request).remaining() != 3 => return self.local(&errors::arity("client|reply")),
             (b"on", _) => Silence::Not,
             (b"off", _) => Silence::All,
             // SKIP while OFF changes nothing (networking.c clientCommand).
@@ -105,6 +104,7 @@ impl Session {
     async fn act(self: &Rc<Self>, request: &[u8]) -> bool {
         let verdict = command::classify(Args::new(request));
         let name = verdict.command.map_or("", |c| c.name);
+        self.state.borrow_mut().acts_on(name);
         match (verdict.class, name) {
             (Class::Forbidden, _) | (_, "monitor" | "script|debug") => {
                 self.front.cells.count(Count::RefusedForbidden, 1);
@@ -115,14 +115,13 @@ impl Session {
                 self.local(errors::OK);
                 self.close_after_replies()
             }
-            (_, "client|reply") => self.set_reply_mode(request),
             // server.c securityWarningCommand: a browser was made to talk to us.
             (Class::Unknown, _) if is_http(request) => false,
             (_, "reset") => self.reset(),
             (_, "select") => self.select(request).await,
             (_, "auth") => self.auth(request).await,
             (_, "hello") => self.hello(request).await,
-            _ if name.starts_with("client|") => self.client(name, request),
+            _ if super::client::is_ours(name) || name == "client|reply" => self.client(name, request).await,
             _ => self.pin(request).await,
         }
     }
@@ -157,6 +156,7 @@ impl Session {
         (s.lane, s.resp, s.db) = (lane, 2, 0);
         (s.silence, s.wrote) = (Silence::Not, false);
         s.name.clear();
+        s.no_evict = false;
     }
 
     /// SELECT is the server's to judge: it knows how many databases there are and what the user may do.
@@ -313,8 +313,8 @@ impl Session {
     }
 
     /// The arity check of commands that redweir answers itself.
-    pub(super) fn arity_fits(command: &Command, request: &[u8]) -> bool {
-        let n = Args::new(request).remaining() as i64;
+    pub(super) fn arity_takes(command: &Command, words: usize) -> bool {
+        let n = words as i64;
         let arity = i64::from(command.arity);
         if arity >= 0 { n == arity } else { n >= -arity }
     }

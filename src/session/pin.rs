@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 
+use super::card::Bound;
 use super::errors;
 use super::pubsub::{self, Frame, Sort};
 use crate::command::{Class, Verdict};
@@ -57,6 +58,8 @@ pub struct Pin {
     multi: bool,
     /// A queued command was refused here: EXEC must not run.
     poisoned: bool,
+    /// Requests sent since MULTI.
+    queued: u32,
     watching: bool,
     /// What the server has confirmed: channels, patterns, sharded channels.
     subscribed: [i64; 3],
@@ -82,6 +85,12 @@ impl Pin {
     /// Everything sent is answered.
     pub fn is_quiet(&self) -> bool {
         self.awaited.is_empty()
+    }
+
+    /// What CLIENT LIST shows of it.
+    pub fn bound(&self) -> Bound {
+        let subscribed = self.subscribed.map(|n| u32::try_from(n).unwrap_or(0));
+        Bound { pinned: true, subscribed, queued: self.multi.then_some(self.queued) }
     }
 
     /// Something was forwarded already.
@@ -129,7 +138,7 @@ impl Pin {
             _ if is_refused(verdict, name) => Admit::Answer(errors::forbidden(name)),
             _ if self.is_restricted(resp) && !is_subscription(name) => self.send(None),
             "multi" => {
-                (self.multi, self.poisoned) = (true, false);
+                (self.multi, self.poisoned, self.queued) = (true, false, 0);
                 self.send(Some(Expect::Multi))
             }
             "watch" => {
@@ -149,7 +158,7 @@ impl Pin {
                 Admit::Behind(FENCE)
             }
             _ if is_subscription(name) => self.subscribe(name, args),
-            _ if name.starts_with("client|") => Admit::Identity(verdict.command.map_or("", |c| c.name)),
+            _ if super::client::is_ours(name) => Admit::Identity(verdict.command.map_or("", |c| c.name)),
             _ => {
                 self.blocks |= verdict.class == Class::Blocking;
                 self.tainted |= verdict.class == Class::Unknown || name == "client";
@@ -170,8 +179,9 @@ impl Pin {
                 self.end_multi();
                 self.send(None)
             }
-            _ if is_refused(verdict, name) => self.poison(name),
+            _ if is_refused(verdict, name) || name == "client|kill" => self.poison(name),
             _ => {
+                self.queued += 1;
                 self.db_unknown |= name == "select";
                 self.unsure |= is_subscription(name);
                 self.tainted |= matches!(name, "auth" | "hello") || name.starts_with("client|");

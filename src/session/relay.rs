@@ -11,6 +11,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
+use super::card::Bound;
 use super::outbox::Outbox;
 use super::pin::Pin;
 use super::pubsub::Frame;
@@ -91,6 +92,7 @@ impl Session {
             let s = &mut *self.state.borrow_mut();
             s.scanner.reset();
             s.rescan = true;
+            s.bound = Bound::default();
             s.closing |= relay.eof;
             s.behind_write |= want == Want::Master;
         }
@@ -196,6 +198,10 @@ impl Relay {
             }
             if self.eof && (self.pin.blocks || self.streaming || self.pin.listens()) {
                 return Poll::Ready(End::Close);
+            }
+            s.bound = self.pin.bound();
+            if moved {
+                s.seen = session.front.clock.now();
             }
             if !moved {
                 // A transaction or a WATCH that its client left open: everything sent is answered, nothing more will come.
