@@ -6,7 +6,7 @@
 use super::commands::bulk_or_null;
 use super::filter::{self, Filter};
 use super::roll::What;
-use super::state::{State, Unblock};
+use super::state::{Silence, State, Unblock};
 use super::{Session, errors};
 use crate::command;
 use crate::resp::{Args, encode};
@@ -28,6 +28,7 @@ pub fn is_ours(name: &str) -> bool {
             | "client|no-touch"
             | "client|capa"
             | "client|import-source"
+            | "client|reply"
     )
 }
 
@@ -46,12 +47,6 @@ impl From<Vec<u8>> for Answer {
 impl Session {
     pub(super) async fn client(&self, name: &'static str, request: &[u8]) -> bool {
         let words: Vec<&[u8]> = Args::new(request).collect();
-        if name == "client|reply" && words.len() == 3 {
-            return match self.allowed(name, &words).await {
-                Ok(()) => self.set_reply_mode(request),
-                Err(text) => self.local(&text),
-            };
-        }
         let answer = self.client_answer(name, &words).await;
         self.local(&answer.reply);
         !answer.last || self.close_after_replies()
@@ -68,7 +63,9 @@ impl Session {
             let s = &mut *me.state.borrow_mut();
             s.asking = false;
             me.push(s, &answer.reply);
-            s.silence.end_next();
+            if name != "client|reply" {
+                s.silence.end_next();
+            }
             if answer.last {
                 s.input.clear();
                 s.closing = true;
@@ -109,6 +106,7 @@ impl Session {
             }
             "client|no-evict" => errors::SYNTAX.to_vec(),
             "client|capa" => errors::OK.to_vec(),
+            "client|reply" => set_reply_mode(s, word(2)),
             // The keys of this session are nobody's to hear of.
             "client|getredir" => integer(-1),
             "client|import-source" if word(2).eq_ignore_ascii_case(b"off") => errors::OK.to_vec(),
@@ -207,6 +205,20 @@ fn text(text: &str, resp: u8) -> Vec<u8> {
         return format!("={}\r\ntxt:{text}\r\n", text.len() + 4).into_bytes();
     }
     bulk_or_null(Some(text.as_bytes()), resp)
+}
+
+/// CLIENT REPLY: only redweir leaves replies out, nodes always answer.
+fn set_reply_mode(s: &mut State, mode: &[u8]) -> Vec<u8> {
+    let silence = match (mode.to_ascii_lowercase().as_slice(), s.silence) {
+        (b"on", _) => Silence::Not,
+        (b"off", _) => Silence::All,
+        // SKIP while OFF changes nothing (networking.c clientCommand).
+        (b"skip", Silence::All) => Silence::All,
+        (b"skip", _) => Silence::Next,
+        _ => return errors::SYNTAX.to_vec(),
+    };
+    s.silence = silence;
+    if silence == Silence::Not { errors::OK.to_vec() } else { Vec::new() }
 }
 
 fn set_name(s: &mut State, name: &[u8]) -> Vec<u8> {

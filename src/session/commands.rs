@@ -74,22 +74,6 @@ impl Session {
         true
     }
 
-    /// CLIENT REPLY: only redweir leaves replies out, nodes always answer.
-    pub(super) fn set_reply_mode(&self, request: &[u8]) -> bool {
-        let mode = Args::new(request).nth(2).unwrap_or_default().to_ascii_lowercase();
-        let before = self.state.borrow().silence;
-        let silence = match (&*mode, before) {
-            (b"on", _) => Silence::Not,
-            (b"off", _) => Silence::All,
-            // SKIP while OFF changes nothing (networking.c clientCommand).
-            (b"skip", Silence::All) => Silence::All,
-            (b"skip", _) => Silence::Next,
-            _ => return self.local(errors::SYNTAX),
-        };
-        self.state.borrow_mut().silence = silence;
-        silence != Silence::Not || self.local(errors::OK)
-    }
-
     async fn command(self: &Rc<Self>, request: &[u8]) -> bool {
         let skipped = self.state.borrow().silence == Silence::Next;
         let goes_on = self.act(request).await;
@@ -121,7 +105,7 @@ impl Session {
             (_, "select") => self.select(request).await,
             (_, "auth") => self.auth(request).await,
             (_, "hello") => self.hello(request).await,
-            _ if super::client::is_ours(name) || name == "client|reply" => self.client(name, request).await,
+            _ if super::client::is_ours(name) => self.client(name, request).await,
             _ => self.pin(request).await,
         }
     }

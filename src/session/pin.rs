@@ -135,6 +135,7 @@ impl Pin {
             "reset" => self.leave(Expect::Reset),
             "quit" => self.leave(Expect::Quit),
             _ if self.multi => self.queue(verdict, name),
+            "client|reply" if !self.is_restricted(resp) => Admit::Identity("client|reply"),
             _ if is_refused(verdict, name) => Admit::Answer(errors::forbidden(name)),
             _ if self.is_restricted(resp) && !is_subscription(name) => self.send(None),
             "multi" => {
