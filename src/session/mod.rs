@@ -24,6 +24,7 @@ mod rights;
 mod roll;
 mod settle;
 mod state;
+mod unit;
 
 use std::cell::RefCell;
 use std::pin::Pin;
