@@ -180,7 +180,7 @@ impl Pin {
                 self.end_multi();
                 self.send(None)
             }
-            _ if is_refused(verdict, name) || name == "client|kill" => self.poison(name),
+            _ if is_refused(verdict, name) || matches!(name, "client|kill" | "client|unblock") => self.poison(name),
             _ => {
                 self.queued += 1;
                 self.db_unknown |= name == "select";
