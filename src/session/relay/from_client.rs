@@ -76,7 +76,7 @@ impl Relay {
                 }
                 Scan::Incomplete { needs } if needs.max(input.len()) > session.front.limits.large_bytes => {
                     let verdict = command::classify(Args::new(input));
-                    if self.is_done() || self.pin.must_wait(&verdict) {
+                    if s.asking || self.is_done() || self.pin.must_wait(&verdict) {
                         s.scanner.reset();
                         break;
                     }
@@ -154,10 +154,11 @@ impl Relay {
         let verdict = command::classify(args);
         let local =
             matches!(verdict.class, command::Class::Forbidden | command::Class::Session | command::Class::Local);
-        if self.pin.must_wait(&verdict) {
+        if s.asking || self.pin.must_wait(&verdict) {
             s.scanner.reset();
             return false;
         }
+        s.acts_on(verdict.command.map_or("", |c| c.name));
         if verdict.command.is_some_and(|c| c.name == "client|tracking") && tracked::redirects(&request) {
             session.push(s, errors::NO_REDIRECT);
             s.silence.end_next();
@@ -183,9 +184,7 @@ impl Relay {
                 s.silence.end_next();
             }
             Admit::Identity(name) => {
-                let reply = session.client_reply(s, name, &request);
-                session.push(s, &reply);
-                s.silence.end_next();
+                session.client_aside(s, name, &request);
             }
         }
         s.wrote |= !local;
