@@ -81,6 +81,7 @@ pub(super) struct ListenerParts {
     pub auth: Option<ClientAuth>,
     pub hold: Duration,
     pub hold_bytes: usize,
+    pub monitor: bool,
 }
 
 /// Where a setting belongs.

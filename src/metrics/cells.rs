@@ -101,6 +101,12 @@ labels! {
         ScansRestarted = "scans_restarted",
         /// Commands for all nodes that a replica did not do.
         ReplicaFailures = "replica_failures",
+        /// Blocking commands sent again to another node, with what was left of their time.
+        Reissued = "reissued",
+        /// Pinned sessions whose connection was lost and that went on at another one, or had to close.
+        PinsMoved = "pins_moved",
+        PinsBroken = "pins_broken",
+        Unblocked = "unblocked",
     }
 }
 

@@ -86,6 +86,9 @@ families! {
     UPSTREAM_CONNECTS: Counter "upstream_connects_total", "Connections made to nodes.";
     LOCAL_REPLIES: Counter "local_replies_total", "Requests redweir answered itself.";
     PINS: Counter "pins_total", "Sessions given a connection of their own.";
+    PINS_LOST: Counter "pins_lost_total",
+        "Sessions whose own connection was lost in a switch: gone on at the new master (moved) or closed (broken).";
+    UNBLOCKED: Counter "unblocked_total", "Blocking commands ended by CLIENT UNBLOCK.";
     LARGE_STREAMS: Counter "large_streams_total", "Requests or replies streamed for their size.";
     SCRIPTS_MISSING: Counter "scripts_missing_total", "Calls by SHA-1 sent again because the node lacked the script.";
     SCANS_RESTARTED: Counter "scans_restarted_total", "Scans begun again for a cursor of another master.";
@@ -147,7 +150,11 @@ pub(super) const COUNTED: &[Counted] = &[
     },
     Counted {
         family: RETRIED,
-        samples: &[(Some(("kind", "read")), Count::RetriedReads), (Some(("kind", "write")), Count::RetriedWrites)],
+        samples: &[
+            (Some(("kind", "read")), Count::RetriedReads),
+            (Some(("kind", "write")), Count::RetriedWrites),
+            (Some(("kind", "blocking")), Count::Reissued),
+        ],
     },
     Counted { family: STALE_READS, samples: &[(None, Count::StaleReads)] },
     Counted { family: UNKNOWN_OUTCOME, samples: &[(None, Count::UnknownOutcome)] },
@@ -164,6 +171,11 @@ pub(super) const COUNTED: &[Counted] = &[
     Counted { family: UPSTREAM_CONNECTS, samples: &[(None, Count::UpstreamConnects)] },
     Counted { family: LOCAL_REPLIES, samples: &[(None, Count::LocalReplies)] },
     Counted { family: PINS, samples: &[(None, Count::Pins)] },
+    Counted {
+        family: PINS_LOST,
+        samples: &[(Some(("outcome", "moved")), Count::PinsMoved), (Some(("outcome", "broken")), Count::PinsBroken)],
+    },
+    Counted { family: UNBLOCKED, samples: &[(None, Count::Unblocked)] },
     Counted { family: LARGE_STREAMS, samples: &[(None, Count::LargeStreams)] },
     Counted { family: SCRIPTS_MISSING, samples: &[(None, Count::ScriptsMissing)] },
     Counted { family: SCANS_RESTARTED, samples: &[(None, Count::ScansRestarted)] },

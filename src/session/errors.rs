@@ -21,8 +21,15 @@ pub const PINNED_FULL: &[u8] =
 pub const LOGINS_FULL: &[u8] =
     b"-ERR redweir: too many different users and passwords are in use; you are still who you were\r\n";
 pub const NAME_INVALID: &[u8] = b"-ERR Client names cannot contain spaces, newlines or special characters.\r\n";
+pub const NO_SUCH_CLIENT: &[u8] = b"-ERR No such client\r\n";
+pub const NOT_AN_INTEGER: &[u8] = b"-ERR value is not an integer or out of range\r\n";
 pub const SYNTAX: &[u8] = b"-ERR syntax error\r\n";
 pub const EXECABORT: &[u8] = b"-EXECABORT Transaction discarded because of previous errors.\r\n";
+
+/// blocked.c, networking.c clientCommand: CLIENT UNBLOCK … ERROR.
+pub const UNBLOCKED: &[u8] = b"-UNBLOCKED client unblocked via CLIENT UNBLOCK\r\n";
+pub const NO_REDIRECT: &[u8] =
+    b"-ERR redweir: CLIENT TRACKING with REDIRECT is not supported through the proxy; use RESP3, where invalidations come on the same connection\r\n";
 
 /// A held request's time is up.
 pub fn hold_expired(after: Duration) -> Vec<u8> {
@@ -52,6 +59,11 @@ pub fn arity(name: &str) -> Vec<u8> {
 pub fn no_connection(why: &dyn std::fmt::Display) -> Vec<u8> {
     let why: String = why.to_string().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     format!("-MASTERDOWN redweir: no connection to the node: {why}; nothing was executed\r\n").into_bytes()
+}
+
+/// A node's refusal of a login, as it said it.
+pub fn handshake(refused: &dyn std::fmt::Display) -> Vec<u8> {
+    format!("-{refused}\r\n").into_bytes()
 }
 
 /// networking.c setProtocolError: the text, after which the connection is closed.

@@ -16,6 +16,8 @@ use arc_swap::{ArcSwap, Cache};
 use super::Session;
 use super::cursor::Cursors;
 use super::memo::Memo;
+use super::rights::Allowed;
+use super::roll::Roll;
 use super::scripts::{Known, Store};
 use crate::config::{ClientAuth, Limits, ListenerConfig, Login};
 use crate::metrics::{Cells, Clock, Reason};
@@ -32,18 +34,20 @@ pub struct Shared {
     /// Client ids are unique over all listeners of the process.
     next_id: Arc<AtomicU64>,
     held_bytes: AtomicUsize,
-    common: Arc<Common>,
+    pub(super) common: Arc<Common>,
 }
 
 /// What all listeners of one set share.
 pub struct Common {
     scripts: Arc<Store>,
     cursors: Cursors,
+    pub(super) roll: Roll,
 }
 
 impl Common {
     pub fn new(limits: &Limits) -> Self {
-        Self { scripts: Arc::new(Store::new(limits.scripts, limits.script_bytes)), cursors: Cursors::default() }
+        let scripts = Arc::new(Store::new(limits.scripts, limits.script_bytes));
+        Self { scripts, cursors: Cursors::default(), roll: Roll::default() }
     }
 }
 
@@ -66,6 +70,7 @@ pub struct Front {
     pub clock: Clock,
     pub(super) memo: Memo,
     pub(super) scripts: Known,
+    pub(super) allowed: Allowed,
     pub shared: Arc<Shared>,
     pub scratch: RefCell<Box<[u8]>>,
     snapshot: RefCell<Cache<Arc<ArcSwap<Topology>>, Arc<Topology>>>,
@@ -73,7 +78,7 @@ pub struct Front {
     /// The reader chosen in this round, kept while its connection has unwritten requests to join.
     choice: Cell<Option<Choice>>,
     waiting: RefCell<Vec<(u64, Waker)>>,
-    /// Everyone connected, by id: needed to drain.
+    /// Everyone connected, by id: needed to drain and to be found.
     sessions: RefCell<HashMap<u64, Weak<Session>>>,
     /// Grows each time `waiting` is emptied, so that nobody is in it twice.
     round: Cell<u64>,
@@ -127,6 +132,7 @@ impl Front {
             clock: Clock::default(),
             memo: Memo::default(),
             scripts: Known::new(Arc::clone(&shared.common.scripts)),
+            allowed: Allowed::default(),
             choice: Cell::new(None),
             waiting: RefCell::default(),
             sessions: RefCell::default(),
@@ -146,7 +152,7 @@ impl Front {
             ClientAuth::Passthrough => None,
             ClientAuth::Proxy => self.node_login.clone(),
         };
-        Lane { login, resp }
+        Lane { login, resp, no_touch: false }
     }
 
     pub fn topology(&self) -> Arc<Topology> {
@@ -236,6 +242,11 @@ impl Front {
         !moved && judge(topology, target) == Verdict::Keep
     }
 
+    /// Whether the node of a connection still runs, whatever its role.
+    pub fn lives(&self, target: &Target) -> bool {
+        judge(&self.topology(), target) != Verdict::Kill
+    }
+
     /// Every replica that could be reached, in rotation or not.
     pub fn replicas(&self) -> Vec<Target> {
         let topology = self.topology();
@@ -313,10 +324,26 @@ impl Front {
 
     /// Every session closes once what it sent so far is answered.
     pub fn drain(&self) {
-        let sessions: Vec<_> = self.sessions.borrow().values().filter_map(Weak::upgrade).collect();
-        for session in sessions {
+        for session in self.sessions() {
             session.drain();
         }
+    }
+
+    pub(super) fn sessions(&self) -> Vec<Rc<Session>> {
+        self.sessions.borrow().values().filter_map(Weak::upgrade).collect()
+    }
+
+    pub(super) fn session(&self, id: u64) -> Option<Rc<Session>> {
+        self.sessions.borrow().get(&id)?.upgrade()
+    }
+
+    /// Whether the master is new enough for CLIENT SETINFO, and shows it in CLIENT LIST.
+    pub(super) fn knows_libraries(&self) -> bool {
+        let topology = self.topology();
+        let Some(Writes::Open(master)) = topology.shards.first().map(|shard| shard.writes) else { return false };
+        let version = topology.node(master).and_then(|node| node.version.clone()).unwrap_or_default();
+        let mut parts = version.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
+        (parts.next(), parts.next()) >= (Some(7), Some(2))
     }
 
     pub fn is_empty(&self) -> bool {
