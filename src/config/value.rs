@@ -179,6 +179,10 @@ pub(super) fn optional_word(text: &str) -> Result<Option<String>, String> {
     word(text).map(|word| Some(word).filter(|word| !word.is_empty()))
 }
 
+pub(super) fn switch(text: &str) -> Result<bool, String> {
+    text.trim().parse().map_err(|_| format!("`{}` is neither, use true or false", text.trim()))
+}
+
 /// Anything: a password.
 pub(super) fn any(text: &str) -> Result<String, String> {
     Ok(text.to_owned())

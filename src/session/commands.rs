@@ -93,7 +93,7 @@ impl Session {
 
     async fn command(self: &Rc<Self>, request: &[u8]) -> bool {
         let skipped = self.state.borrow().silence == Silence::Next;
-        let goes_on = self.act(request).await;
+        let goes_on = self.act_by_rules(request).await;
         // A SKIP behind a SKIP is for the next one again.
         let again = command::classify(Args::new(request)).command.is_some_and(|c| c.name == "client|reply");
         if skipped && !again {
@@ -102,7 +102,8 @@ impl Session {
         goes_on
     }
 
-    async fn act(self: &Rc<Self>, request: &[u8]) -> bool {
+    /// `said` is how the client named what `request` is.
+    pub(super) async fn act(self: &Rc<Self>, request: &[u8], said: &[u8]) -> bool {
         let verdict = command::classify(Args::new(request));
         let name = verdict.command.map_or("", |c| c.name);
         match (verdict.class, name) {
@@ -123,7 +124,9 @@ impl Session {
             (_, "auth") => self.auth(request).await,
             (_, "hello") => self.hello(request).await,
             _ if name.starts_with("client|") => self.client(name, request),
-            _ => self.pin(request).await,
+            (_, "info") => self.info(request).await,
+            (Class::Unknown, _) if self.is_ours(request) => self.redweir(request).await,
+            _ => self.pin(said).await,
         }
     }
 

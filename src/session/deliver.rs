@@ -179,7 +179,10 @@ impl Session {
 
     fn look_up(&self, request: &[u8]) -> Kind {
         let verdict = command::classify(Args::new(request));
-        let kind = kind::of(&verdict, || self.runtime_class(request));
+        let kind = match self.front.rules.concern(request) {
+            true => Kind::Alone,
+            false => kind::of(&verdict, || self.runtime_class(request)),
+        };
         if let Some(command) = verdict.command {
             self.front.memo.put(request, command, kind);
         }

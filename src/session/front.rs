@@ -5,6 +5,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -15,6 +16,7 @@ use arc_swap::{ArcSwap, Cache};
 
 use super::Session;
 use super::memo::Memo;
+use crate::command::Rules;
 use crate::config::{ClientAuth, Limits, ListenerConfig, Login};
 use crate::metrics::{Cells, Clock, Reason};
 use crate::route::{self, Decision, Loads, Picker, Want};
@@ -30,11 +32,20 @@ pub struct Shared {
     /// Client ids are unique over all listeners of the process.
     next_id: Arc<AtomicU64>,
     held_bytes: AtomicUsize,
+    pub place: Place,
+}
+
+/// What a listener is and where, and the counters of all its workers.
+pub struct Place {
+    /// Name of the set it serves.
+    pub set: String,
+    pub address: SocketAddr,
+    pub cells: Vec<Arc<Cells>>,
 }
 
 impl Shared {
-    pub fn new(next_id: Arc<AtomicU64>) -> Self {
-        Self { sessions: AtomicUsize::new(0), next_id, held_bytes: AtomicUsize::new(0) }
+    pub fn new(next_id: Arc<AtomicU64>, place: Place) -> Self {
+        Self { sessions: AtomicUsize::new(0), next_id, held_bytes: AtomicUsize::new(0), place }
     }
 
     pub(super) fn next_id(&self) -> u64 {
@@ -50,6 +61,9 @@ pub struct Front {
     pub cells: Arc<Cells>,
     pub clock: Clock,
     pub(super) memo: Memo,
+    pub(super) rules: Rules,
+    /// A node has accepted a client of this listener that had not logged in.
+    pub(super) accepted: Cell<bool>,
     pub shared: Arc<Shared>,
     pub scratch: RefCell<Box<[u8]>>,
     snapshot: RefCell<Cache<Arc<ArcSwap<Topology>>, Arc<Topology>>>,
@@ -110,6 +124,8 @@ impl Front {
             scratch: RefCell::new(vec![0; SCRATCH].into_boxed_slice()),
             clock: Clock::default(),
             memo: Memo::default(),
+            rules: Rules::new(&listener.commands),
+            accepted: Cell::new(false),
             choice: Cell::new(None),
             waiting: RefCell::default(),
             sessions: RefCell::default(),
@@ -206,6 +222,14 @@ impl Front {
             }
             _ => None,
         }
+    }
+
+    /// What the next request that wants `want` would get. Nobody's turn is used up.
+    pub(super) fn foresee(&self, topology: &Topology, want: Want, lane: LaneId) -> Decision {
+        let Some(shard) = topology.shards.first() else { return Decision::Hold };
+        let loads = LaneLoads { pool: &self.pool, lane };
+        let mut picker = self.picker.borrow().clone();
+        route::route(want, self.listener.read_policy, shard, &mut picker, &loads, None)
     }
 
     /// Whether a connection of one's own may stay: its node lives, in the same life, and no other is the master instead.

@@ -9,7 +9,9 @@ mod commands;
 mod deliver;
 mod dispatch;
 mod errors;
+mod explain;
 mod front;
+mod info;
 mod input;
 mod kind;
 mod login;
@@ -17,7 +19,9 @@ mod memo;
 mod outbox;
 mod pin;
 mod pubsub;
+mod redweir;
 mod relay;
+mod ruled;
 mod settle;
 mod state;
 
@@ -32,7 +36,7 @@ use crate::metrics::Count;
 use crate::resp::{Args, Violation};
 use crate::upstream::LaneId;
 
-pub use front::{Front, Shared};
+pub use front::{Front, Place, Shared};
 use state::State;
 
 /// What ends the steady state for a while.

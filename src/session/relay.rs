@@ -49,6 +49,8 @@ struct Relay {
     piece: Option<Frame>,
     /// A large request is streaming from the client.
     streaming: bool,
+    /// The node has answered something without an error.
+    accepted: bool,
     eof: bool,
     lost: bool,
     /// When the requests still unanswered were taken.
@@ -64,6 +66,11 @@ impl Session {
 
     /// The request at the front of the input is too large to be held.
     pub(super) async fn large(self: &Rc<Self>) -> bool {
+        let refusal = self.large_refusal(&self.state.borrow().input);
+        if let Some(text) = refusal {
+            self.reply(&text);
+            return self.close_after_replies();
+        }
         let read = {
             let s = self.state.borrow();
             let verdict = command::classify(Args::new(&s.input));
@@ -148,6 +155,7 @@ impl Relay {
             scanner: ReplyScanner::default(),
             piece: None,
             streaming: false,
+            accepted: false,
             eof: false,
             lost: false,
             since: VecDeque::new(),

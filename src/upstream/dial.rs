@@ -10,8 +10,8 @@ use tokio::net::TcpStream;
 use crate::config::Login;
 use crate::resp::{Found, ReplyScanner, encode};
 
-/// Longest handshake reply that is believed.
-const HANDSHAKE_MAX: usize = 64 * 1024;
+/// Longest reply to a request of redweir's own that is believed: INFO with everything in it stays far below.
+const REPLY_MAX: usize = 1024 * 1024;
 
 /// Where to dial: a node in one of its lives.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,7 +110,7 @@ async fn exchange_ok(stream: &mut TcpStream, words: &[&[u8]]) -> Result<(), Refu
 /// Sends one request on an idle connection and returns its one reply.
 ///
 /// # Errors
-/// Those of the socket; a reply that is no RESP, or longer than 64 KiB, is `InvalidData`.
+/// Those of the socket; a reply that is no RESP, or longer than 1 MiB, is `InvalidData`.
 pub async fn exchange(stream: &mut TcpStream, request: &[u8]) -> io::Result<Vec<u8>> {
     stream.write_all(request).await?;
     let mut scanner = ReplyScanner::default();
@@ -121,7 +121,7 @@ pub async fn exchange(stream: &mut TcpStream, request: &[u8]) -> io::Result<Vec<
         }
         match scanner.scan(&reply) {
             Found::Whole { len } if len == reply.len() => return Ok(reply),
-            Found::Part { .. } if reply.len() < HANDSHAKE_MAX => {}
+            Found::Part { .. } if reply.len() < REPLY_MAX => {}
             _ => return Err(io::ErrorKind::InvalidData.into()),
         }
     }

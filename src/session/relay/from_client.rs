@@ -79,11 +79,12 @@ impl Relay {
                 }
                 Scan::Incomplete { needs } if needs.max(input.len()) > session.front.limits.large_bytes => {
                     let verdict = command::classify(Args::new(input));
-                    if self.is_done() || self.pin.must_wait(&verdict) {
+                    let ruled = session.front.rules.concern(input) && !self.pin.is_quiet();
+                    if self.is_done() || self.pin.must_wait(&verdict) || ruled {
                         s.scanner.reset();
                         break;
                     }
-                    end = self.begin_stream(s, &verdict);
+                    end = self.begin_stream(session, s, taken, &verdict);
                 }
                 Scan::Incomplete { .. } => break,
                 Scan::Nothing { len } => taken += len,
@@ -109,8 +110,12 @@ impl Relay {
         end
     }
 
-    /// A request too large to be held begins to go through.
-    fn begin_stream(&mut self, s: &mut State, verdict: &command::Verdict) -> Option<End> {
+    /// A request too large to be held, at `at` of the input, begins to go through.
+    fn begin_stream(&mut self, session: &Session, s: &mut State, at: usize, verdict: &command::Verdict) -> Option<End> {
+        if let Some(text) = session.large_refusal(&s.input[at..]) {
+            session.push(s, &text);
+            return Some(End::Over);
+        }
         self.since.push_back(Instant::now());
         s.wrote = true;
         match self.pin.admit(verdict, None, 2, s.resp, s.wrote) {
@@ -137,10 +142,48 @@ impl Relay {
         Some(End::Close)
     }
 
+    /// The operator's rules are against a request: in its turn, and fatal to a transaction.
+    fn refuse(&mut self, session: &Session, s: &mut State, text: &[u8]) -> bool {
+        if !self.pin.is_quiet() {
+            s.scanner.reset();
+            return false;
+        }
+        self.pin.spoil();
+        session.front.cells.count(Count::RefusedForbidden, 1);
+        session.push(s, text);
+        s.silence.end_next();
+        true
+    }
+
+    /// A node has accepted the client, and the state of the connection lets redweir speak for itself.
+    fn may_answer(&self, resp: u8) -> bool {
+        self.accepted && self.pin.is_open(resp)
+    }
+
+    /// A REDWEIR command, in its turn.
+    fn answer(&mut self, session: &Session, s: &mut State, request: &[u8]) -> bool {
+        if !self.pin.is_quiet() {
+            s.scanner.reset();
+            return false;
+        }
+        let reply = session.redweir_pinned(s, request, &self.lease.target);
+        session.front.cells.count(Count::LocalReplies, 1);
+        session.push(s, &reply);
+        s.silence.end_next();
+        true
+    }
+
     /// Carries one whole request out; false: not yet, something before it is unanswered.
     fn admit(&mut self, session: &Session, s: &mut State, request: &[u8]) -> bool {
-        let args = Args::new(request);
-        let verdict = command::classify(args);
+        let ruled = match session.ruled(request) {
+            Ok(ruled) => ruled,
+            Err(text) => return self.refuse(session, s, &text),
+        };
+        let args = Args::new(&ruled.real);
+        let verdict = ruled.verdict();
+        if verdict.class == command::Class::Unknown && self.may_answer(s.resp) && session.is_ours(&ruled.real) {
+            return self.answer(session, s, &ruled.real);
+        }
         let local =
             matches!(verdict.class, command::Class::Forbidden | command::Class::Session | command::Class::Local);
         if self.pin.must_wait(&verdict) {
@@ -152,12 +195,12 @@ impl Relay {
             self.since.push_back(Instant::now());
         }
         match admitted {
-            Admit::Forward => self.out.push(request),
+            Admit::Forward => self.out.push(&ruled.sent),
             Admit::Instead(other) => self.out.push(other),
             Admit::Behind(first) => {
                 self.since.push_back(Instant::now());
                 self.out.push(first);
-                self.out.push(request);
+                self.out.push(&ruled.sent);
             }
             Admit::Answer(text) => {
                 session.front.cells.count(Count::RefusedForbidden, 1);
@@ -165,7 +208,7 @@ impl Relay {
                 s.silence.end_next();
             }
             Admit::Identity(name) => {
-                let reply = session.client_reply(s, name, request);
+                let reply = session.client_reply(s, name, &ruled.real);
                 session.push(s, &reply);
                 s.silence.end_next();
             }

@@ -54,6 +54,7 @@ impl Relay {
     fn pass(&mut self, session: &Session, s: &mut State, frame: Frame, bytes: &[u8]) -> Option<End> {
         let expected = self.pin.expected(frame);
         let answered = self.pin.received(frame);
+        self.accepted |= bytes.first() != Some(&b'-');
         if answered {
             self.observe(session);
         }
