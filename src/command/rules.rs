@@ -359,6 +359,6 @@ mod tests {
             "rename: clients that say `get` now mean `keys`",
         ];
         assert_eq!(rules.remarks(), expected);
-        assert_eq!(said(&rules, "GET k"), "G");
+        assert_eq!((said(&rules, "GET k"), said(&rules, "KEYS k")), ("keys>".into(), "G".into()));
     }
 }

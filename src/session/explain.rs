@@ -198,7 +198,7 @@ mod tests {
             ("SET a 1", "class: write; to: node 1 (master); why: it may write"),
             ("TTL a", "class: read; to: node 2 (replica); why: a read, read policy prefer-replica"),
             (
-                "DBSIZE",
+                "TOUCH a",
                 "class: read, the master's; to: node 1 (master); why: the answer depends on the node, and the master's counts",
             ),
             ("EVAL x 0", "class: script; to: node 1 (master); why: a script, and it may write"),

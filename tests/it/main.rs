@@ -4,6 +4,7 @@
 
 mod failover;
 mod many;
+mod operator;
 mod pipeline;
 mod see;
 mod speak;

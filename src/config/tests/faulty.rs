@@ -164,7 +164,7 @@ const FAULTY: &[(&str, &[&str])] = &[
             "f:3: rename: `x` is the new name of two commands, choose another for one of them",
             "f:3: rename: `save` is its own new name, drop it",
             "f:4: upstream-names: redweir needs `ping` under its own name at the nodes, drop its rename-command there",
-            "f:4: upstream-names: `R` is the name of two commands, correct one of them",
+            "f:4: upstream-names: `r` is the name of two commands, correct one of them",
             "f:5: allow: must be a list, such as [\"NAME\", \"NAME\"]",
         ],
     ),
