@@ -7,7 +7,8 @@ use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command as Process, Stdio};
 use std::time::Duration;
 
-use redweir::command::{Command, Flags, lookup};
+use redweir::command::{Command, Flags, Rules, Ruling, lookup};
+use redweir::config::CommandSettings;
 
 struct Server {
     process: Child,
@@ -115,5 +116,40 @@ fn every_command_of_the_live_server_is_in_the_table() {
     for entry in reply.list() {
         let name = entry.list()[0].text();
         compare(entry, lookup(name.as_bytes()).unwrap_or_else(|| panic!("{name} is not in the table")));
+    }
+}
+
+/// Sends a request of one line and reads its reply.
+fn ask(stream: &mut BufReader<TcpStream>, line: &str) -> Value {
+    stream.get_mut().write_all(format!("{line}\r\n").as_bytes()).unwrap();
+    Value::read(stream)
+}
+
+#[test]
+fn categories_of_the_deny_list_are_those_of_the_live_servers_acls() {
+    let mut server = Server::start();
+    let mut stream = BufReader::new(server.connect());
+    let mut names = Vec::new();
+    for entry in ask(&mut stream, "COMMAND").list() {
+        let subcommands = entry.list()[9].list();
+        names.extend(subcommands.iter().map(|sub| sub.list()[0].text().to_owned()));
+        if subcommands.is_empty() {
+            names.push(entry.list()[0].text().to_owned());
+        }
+    }
+    for category in redweir::config::CATEGORIES {
+        let deny = vec![category.to_owned()];
+        let rules = Rules::new(&CommandSettings { deny, ..CommandSettings::default() });
+        let theirs = ask(&mut stream, &format!("ACL CAT {}", &category[1..]));
+        let theirs: Vec<&str> = theirs.list().iter().map(Value::text).collect();
+        assert!(!theirs.is_empty(), "{category}");
+        let differs = |name: &&String| {
+            let words: Vec<&str> = name.split('|').collect();
+            let bulks: String = words.iter().map(|w| format!("${}\r\n{w}\r\n", w.len())).collect();
+            let request = format!("*{}\r\n{bulks}", words.len());
+            (rules.judge(request.as_bytes()) == Ruling::Denied) != theirs.contains(&name.as_str())
+        };
+        let odd: Vec<&String> = names.iter().filter(differs).collect();
+        assert!(odd.is_empty(), "{category}: {odd:?}");
     }
 }

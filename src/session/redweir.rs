@@ -11,6 +11,7 @@ use super::explain::{Scene, explain};
 use super::state::State;
 use super::{Session, errors};
 use crate::config::ClientAuth;
+use crate::metrics::Count;
 use crate::resp::{Args, encode};
 use crate::topology::SetPicture;
 use crate::upstream::Target;
@@ -66,11 +67,14 @@ impl Session {
     }
 
     /// Likewise for a session on a connection of its own, to `target`, which has accepted it.
-    pub(super) fn redweir_pinned(&self, s: &State, request: &[u8], target: &Target) -> Vec<u8> {
-        match self.parse(request) {
+    pub(super) fn answer_pinned(&self, s: &mut State, request: &[u8], target: &Target) {
+        let reply = match self.parse(request) {
             Ok(ask) => self.answer(s, ask, Some(target)),
             Err(text) => text,
-        }
+        };
+        self.front.cells.count(Count::LocalReplies, 1);
+        self.push(s, &reply);
+        s.silence.end_next();
     }
 
     /// Whether a node takes this client for somebody: nobody else can tell.

@@ -1,6 +1,8 @@
 //! People who run redweir see from inside a connection what it does, and may forbid what clients must not do.
 
-use crate::support::{Client, Counts, Plan, Proxy, Reply, Stage, bulk, call, ok, plain_stage, proxy, raw, settle, stage, wait};
+use crate::support::{
+    Client, Counts, Plan, Proxy, Reply, Stage, bulk, call, ok, plain_stage, proxy, raw, settle, stage, wait,
+};
 
 /// The lines of a REDWEIR answer.
 #[track_caller]
@@ -109,7 +111,10 @@ fn wrong_redweir_commands_get_the_errors_redis_would_give() {
         assert_eq!(error_of(&mut client, line), text, "{line}");
     }
     assert_eq!(line_of(&mut client, "REDWEIR CONSISTENCY", "read policy"), "prefer-replica");
-    assert_eq!(lines(&mut client, "REDWEIR HELP")[0], "REDWEIR <subcommand> [<arg> [value] [opt] ...]. Subcommands are:");
+    assert_eq!(
+        lines(&mut client, "REDWEIR HELP")[0],
+        "REDWEIR <subcommand> [<arg> [value] [opt] ...]. Subcommands are:"
+    );
     // In a transaction it is a name the server does not know.
     call(&mut client, "MULTI");
     assert!(error_of(&mut client, "REDWEIR HELP").starts_with("ERR unknown command 'REDWEIR'"));
@@ -274,7 +279,7 @@ fn denied_commands_are_refused_wherever_they_come_from() {
     ] {
         assert_eq!(error_of(&mut client, line), denied(name), "{line}");
     }
-    assert_eq!(proxy.metric("redweir_requests_refused_total", &["reason=\"forbidden\""]), 4.0);
+    assert_eq!(proxy.metric("redweir_refused_total", &["reason=\"forbidden\""]), 4.0);
     assert_eq!(call(&mut client, "CONFIG GET maxmemory").items().len(), 2);
     assert_eq!(call(&mut client, "PUBLISH a b"), Reply::Int(0));
     assert_eq!(call(&mut client, "SET a 1"), ok());
@@ -297,7 +302,8 @@ fn denied_commands_are_refused_wherever_they_come_from() {
         assert_eq!(said[4], bulk("2"));
     }
     // On a connection of its own.
-    let said = client.pipeline(&[vec!["WATCH", "a"], vec!["FLUSHALL"], vec!["GET", "a"], vec!["UNWATCH"]]).expect("replies");
+    let said =
+        client.pipeline(&[vec!["WATCH", "a"], vec!["FLUSHALL"], vec!["GET", "a"], vec!["UNWATCH"]]).expect("replies");
     assert_eq!((&said[0], &said[2], &said[3]), (&ok(), &bulk("2"), &ok()));
     assert_eq!(error(&said[1]), denied("flushall"));
     settle(&mut stage, 0);
@@ -308,12 +314,14 @@ fn denied_commands_are_refused_wherever_they_come_from() {
 fn a_denied_command_too_large_to_be_held_is_refused_too() {
     let stage = plain_stage(0);
     let proxy = Proxy::start(&stage, &["--deny", "SET", "--rename", "APPEND=ADD", "--stream-above", "64kb"]);
-    let value = "x".repeat(200_000);
-    for (name, begin) in [("SET", "-NOPERM"), ("APPEND", "-ERR unknown command 'APPEND'"), ("ADD", "-ERR redweir: a renamed")] {
-        let head = format!("*3\r\n${}\r\n{name}\r\n$1\r\nk\r\n$200000\r\n{value}\r\n", name.len());
+    for (name, begin) in
+        [("SET", "-NOPERM"), ("APPEND", "-ERR unknown command 'APPEND'"), ("ADD", "-ERR redweir: a renamed")]
+    {
+        let head = format!("*3\r\n${}\r\n{name}\r\n$1\r\nk\r\n$200000\r\nand so on", name.len());
         for before in ["", "*2\r\n$5\r\nWATCH\r\n$1\r\nw\r\n"] {
-            let answer = raw::say_and_leave(proxy.port, format!("{before}{head}").as_bytes());
-            let text = String::from_utf8_lossy(&answer).into_owned();
+            let answer = raw::talk_unmarked(proxy.port, &[format!("{before}{head}").as_bytes()]);
+            assert_eq!(answer.end, raw::End::Closed, "{answer:?}");
+            let text = String::from_utf8_lossy(&answer.bytes).into_owned();
             let rest = if before.is_empty() { &*text } else { text.strip_prefix("+OK\r\n").expect("WATCH") };
             assert!(rest.starts_with(begin), "{name}: {text}");
         }
@@ -394,12 +402,27 @@ fn what_is_refused_by_default_says_why_and_may_be_allowed() {
     let proxy = Proxy::start(&stage, &[]);
     let mut client = proxy.client();
     for (line, text) in [
-        ("SHUTDOWN NOSAVE", "ERR redweir: 'SHUTDOWN' is refused: it would stop the master under every client; send it to the node itself"),
-        ("DEBUG SLEEP 0", "ERR redweir: 'DEBUG' is refused: it can stall or break the master under every client; send it to the node itself"),
+        (
+            "SHUTDOWN NOSAVE",
+            "ERR redweir: 'SHUTDOWN' is refused: it would stop the master under every client; send it to the node itself",
+        ),
+        (
+            "DEBUG SLEEP 0",
+            "ERR redweir: 'DEBUG' is refused: it can stall or break the master under every client; send it to the node itself",
+        ),
     ] {
         assert_eq!(error_of(&mut client, line), text);
     }
-    for line in ["REPLICAOF NO ONE", "SLAVEOF NO ONE", "FAILOVER", "PSYNC ? -1", "SYNC", "REPLCONF GETACK *", "MONITOR", "SCRIPT DEBUG YES"] {
+    for line in [
+        "REPLICAOF NO ONE",
+        "SLAVEOF NO ONE",
+        "FAILOVER",
+        "PSYNC ? -1",
+        "SYNC",
+        "REPLCONF GETACK *",
+        "MONITOR",
+        "SCRIPT DEBUG YES",
+    ] {
         assert!(error_of(&mut client, line).contains("' is refused: "), "{line}");
     }
     // A node without cluster support says so itself.

@@ -155,24 +155,6 @@ impl Relay {
         true
     }
 
-    /// A node has accepted the client, and the state of the connection lets redweir speak for itself.
-    fn may_answer(&self, resp: u8) -> bool {
-        self.accepted && self.pin.is_open(resp)
-    }
-
-    /// A REDWEIR command, in its turn.
-    fn answer(&mut self, session: &Session, s: &mut State, request: &[u8]) -> bool {
-        if !self.pin.is_quiet() {
-            s.scanner.reset();
-            return false;
-        }
-        let reply = session.redweir_pinned(s, request, &self.lease.target);
-        session.front.cells.count(Count::LocalReplies, 1);
-        session.push(s, &reply);
-        s.silence.end_next();
-        true
-    }
-
     /// Carries one whole request out; false: not yet, something before it is unanswered.
     fn admit(&mut self, session: &Session, s: &mut State, request: &[u8]) -> bool {
         let ruled = match session.ruled(request) {
@@ -181,8 +163,16 @@ impl Relay {
         };
         let args = Args::new(&ruled.real);
         let verdict = ruled.verdict();
-        if verdict.class == command::Class::Unknown && self.may_answer(s.resp) && session.is_ours(&ruled.real) {
-            return self.answer(session, s, &ruled.real);
+        let unknown = verdict.class == command::Class::Unknown;
+        if unknown && self.pin.is_open(s.resp) && session.is_ours(&ruled.real) {
+            if !self.pin.is_quiet() {
+                s.scanner.reset();
+                return false;
+            }
+            if self.accepted {
+                session.answer_pinned(s, &ruled.real, &self.lease.target);
+                return true;
+            }
         }
         let local =
             matches!(verdict.class, command::Class::Forbidden | command::Class::Session | command::Class::Local);
