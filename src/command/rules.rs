@@ -13,20 +13,10 @@ use crate::resp::{Args, encode};
 /// No rule has a longer name.
 const LONGEST: usize = 64;
 
-/// In the category `dangerous` although they are no administration (`ACL CAT dangerous` of Redis 8.2).
-const DANGEROUS: [&str; 11] = [
-    "flushall",
-    "flushdb",
-    "info",
-    "keys",
-    "migrate",
-    "restore",
-    "restore-asking",
-    "role",
-    "sort",
-    "sort_ro",
-    "swapdb",
-];
+/// In a category by name (`acl_categories` of src/commands/*.json), not by a flag.
+const ADMIN_TOO: [&str; 2] = ["lastsave", "role"];
+const DANGEROUS_TOO: [&str; 10] =
+    ["flushall", "flushdb", "info", "keys", "migrate", "restore", "restore-asking", "sort", "sort_ro", "swapdb"];
 
 /// All rules of a listener, by the names clients say.
 #[derive(Debug, Default)]
@@ -202,15 +192,16 @@ fn expanded(word: &str) -> Vec<String> {
     all.filter(|command| belongs(command, word)).map(|command| command.name.to_owned()).collect()
 }
 
-/// server.c populateCommandStructure / acl.c ACLSetCategory: by flag, but for `dangerous`.
+/// server.c setImplicitACLCategories: by flag, and by name.
 fn belongs(command: &Command, category: &str) -> bool {
     let has = |flag| command.flags.has(flag);
+    let admin = || has(Flags::ADMIN) || ADMIN_TOO.contains(&command.name);
     match category {
-        "@admin" => has(Flags::ADMIN),
+        "@admin" => admin(),
         "@blocking" => has(Flags::BLOCKING),
-        "@dangerous" => has(Flags::ADMIN) || DANGEROUS.contains(&command.name),
+        "@dangerous" => admin() || DANGEROUS_TOO.contains(&command.name),
         "@pubsub" => has(Flags::PUBSUB),
-        "@read" => has(Flags::READONLY),
+        "@read" => has(Flags::READONLY) && command.class != Class::ScriptRead,
         "@write" => has(Flags::WRITE),
         _ => false,
     }
