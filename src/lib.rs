@@ -20,7 +20,9 @@
 //! them, a read behind a write follows it. A run's bytes stay in the connection's buffer until it is answered: what a node
 //! refused, or what was never written, is sent again from there; what was written and may have been executed never is.
 //!
-//! What needs more than that (MULTI, WATCH, SUBSCRIBE, blocking commands, names nobody vouches for, requests too large to be
+//! A transaction that arrives whole, MULTI to EXEC, is a run of its own: answered, and sent again, only as a whole.
+//!
+//! What needs more than that (an interactive MULTI, WATCH, SUBSCRIBE, blocking commands, names nobody vouches for, requests too large to be
 //! held) takes a leased connection for as long as it must (`session/pin.rs`, `session/relay`).
 //!
 //! # Where the code departs from the design

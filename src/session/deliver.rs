@@ -6,12 +6,13 @@ use super::Session;
 use super::kind::{self, Kind};
 use super::settle::{self, Settled};
 use super::state::{Park, Side, Silence, State};
+use super::unit;
 use crate::command;
 use crate::metrics::Count;
 use crate::resp::{Args, request};
 use crate::topology::Hint;
 use crate::upstream::refusal::{self, Refusal};
-use crate::upstream::{Receiver, Times};
+use crate::upstream::{Lost, Receiver, Times};
 
 impl Receiver for Session {
     #[inline]
@@ -50,7 +51,9 @@ impl Receiver for Session {
             request: request.to_vec(),
             reply: reply.to_vec(),
             refused: refused.is_some(),
-            idempotent: self.is_idempotent(request),
+            idempotent: unit::opens(request) || self.is_idempotent(request),
+            opens: unit::opens(request),
+            closes: unit::closes(request),
         });
         s.avoid = Some(node);
         if s.in_flight == 0 {
@@ -76,25 +79,12 @@ impl Receiver for Session {
         s.wake();
     }
 
-    fn lost(&self, written: &[u8], unwritten: &[u8], torn: bool, node: u16) {
+    fn lost(&self, lost: &Lost, node: u16) {
         let s = &mut *self.state.borrow_mut();
         self.conclude(s);
-        for request in request::each(written) {
-            s.in_flight = s.in_flight.saturating_sub(1);
-            if torn || !self.is_idempotent(request) {
-                if !torn {
-                    self.front.cells.count(Count::UnknownOutcome, 1);
-                }
-                s.die();
-            } else {
-                self.front.cells.count(Count::RetriedReads, 1);
-                s.replay.extend_from_slice(request);
-            }
-        }
-        for request in request::each(unwritten) {
-            s.in_flight = s.in_flight.saturating_sub(1);
-            self.count_retry(request);
-            s.replay.extend_from_slice(request);
+        match lost.whole {
+            true => self.lost_whole(s, lost),
+            false => self.lost_run(s, lost),
         }
         s.avoid = Some(node);
         s.behind_write |= s.side == Side::Master;
@@ -104,6 +94,46 @@ impl Receiver for Session {
 }
 
 impl Session {
+    fn lost_run(&self, s: &mut State, lost: &Lost) {
+        for request in request::each(lost.written) {
+            s.in_flight = s.in_flight.saturating_sub(1);
+            if lost.torn || !self.is_idempotent(request) {
+                if !lost.torn {
+                    self.front.cells.count(Count::UnknownOutcome, 1);
+                }
+                s.die();
+            } else {
+                self.front.cells.count(Count::RetriedReads, 1);
+                s.replay.extend_from_slice(request);
+            }
+        }
+        self.again(s, lost.unwritten);
+    }
+
+    /// A transaction did nothing while its EXEC was not written.
+    fn lost_whole(&self, s: &mut State, lost: &Lost) {
+        let executed = lost.unwritten.is_empty();
+        let harmless = request::each(lost.written).skip(1).all(|request| self.is_idempotent(request));
+        if lost.torn || (executed && !harmless) {
+            let n = request::each(lost.written).chain(request::each(lost.unwritten)).count();
+            s.in_flight = s.in_flight.saturating_sub(n as u32);
+            if executed {
+                self.front.cells.count(Count::UnknownOutcome, 1);
+            }
+            return s.die();
+        }
+        self.again(s, lost.written);
+        self.again(s, lost.unwritten);
+    }
+
+    fn again(&self, s: &mut State, requests: &[u8]) {
+        for request in request::each(requests) {
+            s.in_flight = s.in_flight.saturating_sub(1);
+            self.count_retry(request);
+            s.replay.extend_from_slice(request);
+        }
+    }
+
     #[inline]
     fn answered(&self, s: &mut State, n: u32, times: &Times) {
         let cells = &self.front.cells;

@@ -12,7 +12,7 @@ use super::state::{Park, Side, State};
 use super::{Session, errors};
 use crate::metrics::{Count, Kind as Label, Reason, Tick};
 use crate::route::Want;
-use crate::upstream::{Conn, Full, Receiver};
+use crate::upstream::{Conn, Full, Manner, Receiver};
 
 /// Neighbouring requests of one buffer that go one way.
 pub struct Run {
@@ -22,6 +22,8 @@ pub struct Run {
     reads: u32,
     master_reads: u32,
     scripts: u32,
+    /// A transaction: answered, and sent again, only as a whole.
+    whole: bool,
 }
 
 /// What became of a run.
@@ -32,7 +34,7 @@ pub enum Go {
 
 impl Run {
     pub fn at(start: usize) -> Self {
-        Self { start, end: start, n: 0, reads: 0, master_reads: 0, scripts: 0 }
+        Self { start, end: start, n: 0, reads: 0, master_reads: 0, scripts: 0, whole: false }
     }
 
     #[inline]
@@ -47,6 +49,19 @@ impl Run {
         }
     }
 
+    /// Makes it a transaction; one of reads alone may go where reads go.
+    pub fn bind(&mut self, reads_only: bool) {
+        self.whole = true;
+        if reads_only {
+            (self.reads, self.master_reads) = (self.n, 0);
+        }
+    }
+
+    #[inline]
+    pub fn is_read(&self) -> bool {
+        self.reads == self.n
+    }
+
     /// Requests that may not be executed twice.
     fn writes(&self) -> u32 {
         self.n - self.reads - self.master_reads
@@ -56,7 +71,7 @@ impl Run {
 impl Session {
     #[inline]
     pub(super) fn dispatch(self: &Rc<Self>, s: &mut State, bytes: &[u8], run: &Run, now: Tick) -> Go {
-        let side = if run.reads == run.n { Side::Replica } else { Side::Master };
+        let side = if run.is_read() { Side::Replica } else { Side::Master };
         if s.in_flight > 0 {
             return self.join(s, bytes, run, side, now);
         }
@@ -107,7 +122,8 @@ impl Session {
     ) -> Go {
         let idempotent = run.writes() == 0;
         let me: Rc<dyn Receiver> = Rc::clone(self) as Rc<dyn Receiver>;
-        match conn.append(bytes, run.n, me, s.db, (s.read_at(now), now), idempotent) {
+        let manner = Manner { idempotent, whole: run.whole };
+        match conn.append(bytes, run.n, me, s.db, (s.read_at(now), now), manner) {
             Ok(()) => {}
             Err(Full) if s.in_flight > 0 => return Go::Wait(Park::Drain),
             Err(Full) => {

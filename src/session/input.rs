@@ -16,7 +16,7 @@ use super::dispatch::{Go, Run};
 use super::front::SCRATCH;
 use super::kind::Kind;
 use super::state::{Park, Silence, State};
-use super::{Session, Turn, errors};
+use super::{Session, Turn, errors, unit};
 use crate::metrics::{Count, Tick};
 use crate::resp::{Scan, inline};
 
@@ -192,6 +192,13 @@ impl Session {
                             run = Run::at(run.end + len);
                             continue;
                         }
+                        if let Some(unit) = self.unit(s, buf, run.end) {
+                            if let Some(stopped) = self.go(s, buf, &unit, now) {
+                                return stopped;
+                            }
+                            run = Run::at(unit.end);
+                            continue;
+                        }
                         let turn = Turn::Command(request.into());
                         return (run.end + len, Stop::Turn(turn));
                     }
@@ -227,6 +234,14 @@ impl Session {
                 }
             }
         }
+    }
+
+    /// The transaction at `at`, when it may go as one run.
+    fn unit(&self, s: &State, buf: &[u8], at: usize) -> Option<Run> {
+        if s.refusing || s.silence == Silence::Next {
+            return None;
+        }
+        unit::whole(buf, at, s.scanner.clone(), |request| self.kind(request))
     }
 
     /// Sends the run on its way; `Some` when it (or what follows) has to wait.

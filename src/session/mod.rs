@@ -24,6 +24,7 @@ mod relay;
 mod ruled;
 mod settle;
 mod state;
+mod unit;
 
 use std::cell::RefCell;
 use std::rc::Rc;

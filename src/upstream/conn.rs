@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 
 use super::flight::{Entry, Flight};
 use super::pool::Tally;
-use super::{Receiver, Target, Times};
+use super::{Lost, Manner, Receiver, Target, Times};
 use crate::metrics::Tick;
 use crate::resp::encode;
 use line::Line;
@@ -124,7 +124,7 @@ impl Conn {
         to: Rc<dyn Receiver>,
         db: u32,
         (read, sent): (Tick, Tick),
-        idempotent: bool,
+        manner: Manner,
     ) -> Result<(), Full> {
         let mut shared = self.shared.borrow_mut();
         if shared.flight.bytes() + bytes.len() > self.limit && shared.flight.bytes() > 0 {
@@ -134,7 +134,7 @@ impl Conn {
             shared.select(db, sent);
             self.in_flight.set(self.in_flight.get() + 1);
         }
-        let entry = Entry { to: Some(to), left: n, done: 0, bytes: bytes.len(), read, sent, idempotent, select: false };
+        let entry = Entry { to: Some(to), left: n, done: 0, bytes: bytes.len(), read, sent, manner, select: false };
         shared.flight.push(bytes, entry);
         self.in_flight.set(self.in_flight.get() + n);
         if !shared.dirty {
@@ -179,10 +179,13 @@ impl Conn {
             (std::mem::take(&mut shared.flight), shared.torn)
         };
         self.in_flight.set(0);
-        let receivers: Vec<_> = flight.entries.iter_mut().map(|e| e.to.take()).collect();
-        for (index, (to, (written, unwritten))) in receivers.into_iter().zip(flight.unanswered()).enumerate() {
+        let receivers: Vec<_> = flight.entries.iter_mut().map(|e| (e.to.take(), e.manner.whole, e.done > 0)).collect();
+        for (index, ((to, whole, begun), (written, unwritten))) in
+            receivers.into_iter().zip(flight.unanswered()).enumerate()
+        {
+            let torn = (torn && index == 0) || (whole && begun);
             if let Some(to) = to {
-                to.lost(written, unwritten, torn && index == 0, self.target.node);
+                to.lost(&Lost { written, unwritten, torn, whole }, self.target.node);
             }
         }
     }
@@ -238,7 +241,7 @@ impl Shared {
             bytes: bytes.len(),
             read: now,
             sent: now,
-            idempotent: true,
+            manner: Manner { idempotent: true, whole: false },
             select: true,
         };
         self.flight.push(&bytes, entry);

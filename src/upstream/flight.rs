@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use super::Receiver;
+use super::{Manner, Receiver};
 use crate::metrics::Tick;
 use crate::resp::request;
 
@@ -27,8 +27,7 @@ pub struct Entry {
     pub bytes: usize,
     pub read: Tick,
     pub sent: Tick,
-    /// Every request of the run may be executed twice without harm.
-    pub idempotent: bool,
+    pub manner: Manner,
     /// A SELECT of our own.
     pub select: bool,
 }
@@ -136,7 +135,7 @@ mod tests {
     use super::*;
 
     fn entry(left: u32, bytes: usize) -> Entry {
-        Entry { to: None, left, done: 0, bytes, read: 0, sent: 0, idempotent: true, select: false }
+        Entry { to: None, left, done: 0, bytes, read: 0, sent: 0, manner: Manner::default(), select: false }
     }
 
     const GET: &[u8] = b"*2\r\n$3\r\nGET\r\n$1\r\na\r\n";

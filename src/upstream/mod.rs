@@ -52,7 +52,27 @@ pub trait Receiver {
     /// executed twice. Earlier ones of its own may still be on their way and are to be answered first.
     fn returned(&self, requests: &[u8], node: u16);
 
-    /// The connection is gone. `written` requests were sent and never answered; `unwritten` ones were not executed.
-    /// `torn`: part of the first one's reply was passed on already.
-    fn lost(&self, written: &[u8], unwritten: &[u8], torn: bool, node: u16);
+    /// The connection is gone.
+    fn lost(&self, lost: &Lost, node: u16);
+}
+
+/// What became of a run of requests when its connection ended.
+#[derive(Debug, Clone, Copy)]
+pub struct Lost<'a> {
+    /// Sent, and never answered.
+    pub written: &'a [u8],
+    /// Not executed.
+    pub unwritten: &'a [u8],
+    /// Part of the reply to the first of these, or some replies of a whole, were passed on already.
+    pub torn: bool,
+    pub whole: bool,
+}
+
+/// How a run may be treated when its connection fails it.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Manner {
+    /// Every request of the run may be executed twice without harm.
+    pub idempotent: bool,
+    /// A transaction: its replies are handed on together while they fit, and it is sent again only from its beginning.
+    pub whole: bool,
 }

@@ -20,7 +20,33 @@ const TABLE: &[(&[u8], Refusal)] = &[
     (b"-MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.", Refusal::MasterDown),
 ];
 
+/// What stands before a refusal of EXEC itself (multi.c execCommandAbort): the transaction was queued before the node's role
+/// changed, and is gone without effect.
+const ABORTED: &[u8] = b"-EXECABORT Transaction discarded because of: ";
+
 /// `reply` is one whole error reply.
 pub fn of(reply: &[u8]) -> Option<Refusal> {
-    TABLE.iter().find(|(text, _)| reply.starts_with(text)).map(|(_, refusal)| *refusal)
+    let text = reply.strip_prefix(ABORTED).or_else(|| reply.strip_prefix(b"-"))?;
+    TABLE.iter().find(|(known, _)| text.starts_with(&known[1..])).map(|(_, refusal)| *refusal)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn full_texts_only_alone_or_as_the_reason_of_an_abort() {
+        for (reply, expected) in [
+            ("-READONLY You can't write against a read only replica.\r\n", Some(Refusal::ReadOnly)),
+            (
+                "-EXECABORT Transaction discarded because of: READONLY You can't write against a read only replica.\r\n",
+                Some(Refusal::ReadOnly),
+            ),
+            ("-EXECABORT Transaction discarded because of previous errors.\r\n", None),
+            ("-READONLY no\r\n", None),
+            ("-LOADING Valkey is loading the dataset in memory\r\n", Some(Refusal::Loading)),
+        ] {
+            assert_eq!(of(reply.as_bytes()), expected, "{reply}");
+        }
+    }
 }

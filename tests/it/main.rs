@@ -10,4 +10,5 @@ mod see;
 mod speak;
 mod split;
 mod support;
+mod transactions;
 mod trouble;

@@ -31,7 +31,10 @@ impl Conn {
             }
             let Some(head) = shared.flight.entries.front() else { return Err(End::Garbage) };
             let single = shared.spoiled || shared.torn;
-            let batch = collect(&mut line.scanner, input, head.left, single);
+            let batch = match head.manner.whole && head.done == 0 && !single {
+                true => collect_whole(&mut line.scanner, input, head.left, line.buffer.is_full()),
+                false => collect(&mut line.scanner, input, head.left, single),
+            };
             let times = Times { read: head.read, sent: head.sent, answered };
             if batch.n > 0 {
                 let replies = &input[..batch.len];
@@ -97,7 +100,7 @@ impl Conn {
         for (index, entry) in shared.flight.entries.iter().enumerate().skip(1).rev() {
             let Some(to) = &entry.to else { continue };
             let who = Rc::as_ptr(to).cast::<()>();
-            match entry.idempotent && !staying.contains(&who) {
+            match entry.manner.idempotent && !staying.contains(&who) {
                 true => _ = leaving.insert(index),
                 false => staying.push(who),
             }
@@ -129,6 +132,21 @@ enum Then {
         ready: usize,
     },
     Garbage,
+}
+
+/// All `left` replies of a transaction, or none yet; none either when one of them is a refusal, for then all of it may be sent
+/// again. What the buffer has no room for goes on as it comes.
+fn collect_whole(scanner: &mut ReplyScanner, input: &[u8], left: u32, full: bool) -> Batch {
+    let mut probe = ReplyScanner::default();
+    let batch = collect(&mut probe, input, left, false);
+    match batch.then {
+        Then::Spoiled => Batch { n: 0, len: 0, errors: 0, then: Then::Spoiled },
+        Then::More { .. } if !full => Batch { n: 0, len: 0, errors: 0, then: Then::More { ready: 0 } },
+        _ => {
+            *scanner = probe;
+            batch
+        }
+    }
 }
 
 /// Up to `left` whole replies (one, when `single`), stopping before the first refusal unless `single`.
