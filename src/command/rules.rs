@@ -22,6 +22,7 @@ const DANGEROUS_TOO: [&str; 10] =
 #[derive(Debug, Default)]
 pub struct Rules {
     by_name: HashMap<Vec<u8>, Rule>,
+    transactions: bool,
     remarks: Vec<String>,
 }
 
@@ -98,7 +99,8 @@ impl Rules {
         for name in gone {
             by_name.entry(name.to_ascii_lowercase().into_bytes()).or_insert(Rule { gone: true, ..Rule::default() });
         }
-        Self { by_name, remarks: remarks(settings) }
+        let transactions = ["multi", "exec", "discard"].iter().any(|name| by_name.contains_key(name.as_bytes()));
+        Self { by_name, transactions, remarks: remarks(settings) }
     }
 
     /// What an operator should be told: the rules hold all the same.
@@ -110,6 +112,11 @@ impl Rules {
     #[inline]
     pub fn concern(&self, request: &[u8]) -> bool {
         !self.by_name.is_empty() && self.judge(request) != Ruling::Plain
+    }
+
+    /// Whether a word that frames a transaction is not simply itself: then each request is to be looked at by itself.
+    pub fn concern_transactions(&self) -> bool {
+        self.transactions
     }
 
     /// `request` may be the beginning of one.

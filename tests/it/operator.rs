@@ -358,6 +358,11 @@ fn a_renamed_command_answers_to_its_new_name_alone() {
     assert_eq!(call(&mut client, "BEGIN"), ok());
     assert!(error_of(&mut client, "FLUSHALL").starts_with("ERR unknown command 'FLUSHALL'"));
     assert!(error_of(&mut client, "EXEC").starts_with("EXECABORT"));
+    let at_once = client.pipeline(&[vec!["MULTI"], vec!["SET", "a", "9"], vec!["EXEC"]]).expect("replies");
+    assert!(error(&at_once[0]).starts_with("ERR unknown command 'MULTI'"), "{at_once:?}");
+    assert_eq!((&at_once[1], error(&at_once[2])), (&ok(), "ERR EXEC without MULTI".to_owned()));
+    let at_once = client.pipeline(&[vec!["BEGIN"], vec!["SET", "a", "9"], vec!["EXEC"]]).expect("replies");
+    assert_eq!(at_once[2], Reply::Array(vec![ok()]));
     // What redweir answers by itself.
     assert!(call(&mut client, "ME ID").int() > Some(0));
     assert!(error_of(&mut client, "CLIENT ID").starts_with("ERR unknown command 'CLIENT'"));
