@@ -132,8 +132,9 @@ impl Session {
         self.reply(text);
         let s = &mut *self.state.borrow_mut();
         s.scanner.reset();
+        let begins = self.ruled(&s.input).is_ok_and(|ruled| begins_transaction(&ruled.real));
         match s.scanner.scan(&s.input) {
-            Scan::Request { len } if !begins_transaction(&s.input) => drop(s.input.drain(..len)),
+            Scan::Request { len } if !begins => drop(s.input.drain(..len)),
             _ => {
                 s.input.clear();
                 s.closing = true;

@@ -373,6 +373,16 @@ fn a_renamed_command_answers_to_its_new_name_alone() {
 }
 
 #[test]
+fn a_renamed_transaction_that_cannot_begin_ends_the_session() {
+    let source = ["--node", "127.0.0.1:1", "--log", "off"].map(String::from);
+    let proxy = Proxy::start_unready(&source, &["--rename", "MULTI=BEGIN", "--hold", "0s"]);
+    let answer = raw::talk_unmarked(proxy.port, &[b"BEGIN\r\nSET a 1\r\nSET b 1\r\n"]);
+    let text = String::from_utf8_lossy(&answer.bytes).into_owned();
+    assert!(text.starts_with("-MASTERDOWN") && text.lines().count() == 1, "{answer:?}");
+    assert_eq!(answer.end, raw::End::Closed);
+}
+
+#[test]
 fn unknown_names_get_the_text_of_the_server() {
     let stage = plain_stage(0);
     let hidden = ["GETX", "a'b", &"n".repeat(200)];
