@@ -220,6 +220,7 @@ fn finish_listener(draft: Draft<ListenerParts>, sets: &[Finished], faults: &mut 
         hold: parts.hold,
         hold_bytes: parts.hold_bytes,
         commands: parts.commands,
+        monitor: parts.monitor,
     })
 }
 

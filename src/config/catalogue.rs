@@ -151,6 +151,13 @@ pub(super) const LISTENER: &[Setting<ListenerParts>] = &[
         |l: &mut ListenerParts, g, f| g.put_map(&mut l.commands.upstream_names, f, command, upstream_name),
     )
     .kind(Kind::Map),
+    one(
+        "monitor",
+        "on|off",
+        "off",
+        "Whether clients may use MONITOR: it shows the commands of all clients, and redweir's own, at the master",
+        |l, g, f| g.put(&mut l.monitor, f, switch),
+    ),
 ];
 
 pub(super) const SET: &[Setting<SetParts>] = &[

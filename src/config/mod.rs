@@ -148,6 +148,8 @@ pub struct ListenerConfig {
     /// Bytes of held requests over all workers; one more is refused.
     pub hold_bytes: usize,
     pub commands: CommandSettings,
+    /// MONITOR is let through.
+    pub monitor: bool,
 }
 
 /// Which nodes answer reads.

@@ -88,6 +88,7 @@ pub(super) struct ListenerParts {
     pub hold: Duration,
     pub hold_bytes: usize,
     pub commands: CommandSettings,
+    pub monitor: bool,
 }
 
 /// Where a setting belongs.

@@ -179,10 +179,6 @@ pub(super) fn optional_word(text: &str) -> Result<Option<String>, String> {
     word(text).map(|word| Some(word).filter(|word| !word.is_empty()))
 }
 
-pub(super) fn switch(text: &str) -> Result<bool, String> {
-    text.trim().parse().map_err(|_| format!("`{}` is neither, use true or false", text.trim()))
-}
-
 /// Anything: a password.
 pub(super) fn any(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
@@ -194,6 +190,15 @@ pub(super) fn log_format(text: &str) -> Result<bool, String> {
         "text" => Ok(false),
         "json" => Ok(true),
         other => Err(format!("`{other}` is unknown, use one of: text, json")),
+    }
+}
+
+/// `on` or `off`.
+pub(super) fn switch(text: &str) -> Result<bool, String> {
+    match text.trim() {
+        "on" | "true" => Ok(true),
+        "off" | "false" => Ok(false),
+        other => Err(format!("`{other}` is unknown, use one of: on, off")),
     }
 }
 

@@ -17,7 +17,7 @@ use crate::route::Want;
 use crate::upstream::{LaneId, Lease, Refused, Target};
 
 /// Between two tries to get a connection of one's own.
-const PAUSE: Duration = Duration::from_millis(20);
+pub(super) const PAUSE: Duration = Duration::from_millis(20);
 
 /// What to do while all the connections of their own that there may be are in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,6 +107,7 @@ impl Session {
         let verdict = command::classify(Args::new(request));
         let name = verdict.command.map_or("", |c| c.name);
         match (verdict.class, name) {
+            (_, "monitor") if self.front.listener.monitor => self.pin(said).await,
             (Class::Forbidden, _) | (_, "monitor" | "script|debug") => {
                 self.front.cells.count(Count::RefusedForbidden, 1);
                 self.local(&errors::forbidden(name))
@@ -123,6 +124,9 @@ impl Session {
             (_, "select") => self.select(request).await,
             (_, "auth") => self.auth(request).await,
             (_, "hello") => self.hello(request).await,
+            (_, "client|tracking" | "client|trackinginfo" | "client|caching" | "client|getredir") => {
+                self.pin(said).await
+            }
             _ if name.starts_with("client|") => self.client(name, request),
             (_, "info") => self.info(request).await,
             (Class::Unknown, _) if self.is_ours(request) => self.redweir(request).await,

@@ -20,6 +20,8 @@ pub(super) struct Scene<'a> {
     pub rules: &'a command::Rules,
     /// REDWEIR commands answer here.
     pub ours: bool,
+    /// MONITOR is let through.
+    pub monitor: bool,
 }
 
 /// The way of a request.
@@ -60,7 +62,7 @@ pub(super) fn explain(request: &[u8], scene: &Scene<'_>, decide: impl FnOnce(Wan
     let names = || scene.topology.names.lookup(first.as_bytes());
     let kind = kind::of(&verdict, names);
     let ours = scene.ours && first.eq_ignore_ascii_case("redweir");
-    let path = path.unwrap_or_else(|| match by_kind(&verdict, kind, ours) {
+    let path = path.unwrap_or_else(|| match by_kind(&verdict, kind, scene, ours) {
         Path::Shared(_) if renamed.is_some() => Path::Pinned("clients know it by another name"),
         path => path,
     });
@@ -75,13 +77,14 @@ pub(super) fn explain(request: &[u8], scene: &Scene<'_>, decide: impl FnOnce(Wan
 }
 
 /// As `act` and the walk through the input would have it.
-fn by_kind(verdict: &Verdict, kind: Kind, ours: bool) -> Path {
+fn by_kind(verdict: &Verdict, kind: Kind, scene: &Scene<'_>, ours: bool) -> Path {
     let name = verdict.command.map_or("", |c| c.name);
     match kind {
         _ if ours => Path::Here("it is about redweir itself"),
         Kind::Read => Path::Shared(Want::Read),
         Kind::MasterRead | Kind::Write | Kind::Script => Path::Shared(Want::Master),
         Kind::Alone => match (verdict.class, name) {
+            (_, "monitor") if scene.monitor => Path::Pinned("it shows what the master executes"),
             (Class::Forbidden, _) | (_, "monitor" | "script|debug") => {
                 Path::Refused(errors::why_forbidden(name).into())
             }
@@ -89,6 +92,9 @@ fn by_kind(verdict: &Verdict, kind: Kind, ours: bool) -> Path {
             (_, "info") => Path::Asked("the master's answer, with a section about redweir behind it"),
             (_, "select" | "auth" | "hello") => Path::Asked("the node judges it, the session keeps the outcome"),
             (_, "quit" | "reset" | "client|reply") => Path::Here("it is about the client's own connection"),
+            (_, "client|tracking" | "client|trackinginfo" | "client|caching" | "client|getredir") => {
+                Path::Pinned("tracking belongs to a connection")
+            }
             _ if name.starts_with("client|") => Path::Here("ids and names of clients are redweir's"),
             (_, "multi") => Path::Pinned("transaction"),
             (_, "watch") => Path::Pinned("watched keys"),
@@ -182,7 +188,8 @@ mod tests {
             upstream_names: vec![("config".into(), "c".into())],
             ..CommandSettings::default()
         });
-        let scene = Scene { topology: &topology, policy: ReadPolicy::PreferReplica, rules: &rules, ours: true };
+        let scene =
+            Scene { topology: &topology, policy: ReadPolicy::PreferReplica, rules: &rules, ours: true, monitor: true };
         let decide = |want| match (want, open) {
             (Want::Read, _) => Decision::To { node: 2, reason: Reason::Replica },
             (Want::Master, true) => Decision::To { node: 1, reason: Reason::Master },
@@ -205,6 +212,10 @@ mod tests {
             ("MULTI", "class: session; to: node 1 (master); why: pins a connection: transaction"),
             ("BLPOP l 0", "class: blocking; to: node 1 (master); why: pins a connection: it may block its connection"),
             ("SUBSCRIBE c", "class: session; to: node 1 (master); why: pins a connection: subscription"),
+            (
+                "MONITOR",
+                "class: session; to: node 1 (master); why: pins a connection: it shows what the master executes",
+            ),
             ("NOSUCH", "class: unknown; to: node 1 (master); why: pins a connection: nobody vouches for this name"),
             ("CLIENT ID", "class: local; to: redweir answers; why: ids and names of clients are redweir's"),
             ("redweir help", "class: redweir's own; to: redweir answers; why: it is about redweir itself"),

@@ -133,7 +133,8 @@ impl Session {
                 let listener = &self.front.listener;
                 let ours = listener.commands.redweir;
                 let policy = listener.read_policy;
-                let scene = Scene { topology: &topology, policy, rules: &self.front.rules, ours };
+                let scene =
+                    Scene { topology: &topology, policy, rules: &self.front.rules, ours, monitor: listener.monitor };
                 let mut said = explain(&request, &scene, |want| self.front.foresee(&topology, want, s.lane));
                 if let Some(target) = pinned {
                     said.push(format!("now: it would stay on this client's own connection, to {}", target.dial));

@@ -21,6 +21,11 @@ pub(super) struct Ruled<'a> {
 }
 
 impl Ruled<'_> {
+    /// Neither renamed nor let through by a rule.
+    pub fn is_plain(&self) -> bool {
+        !self.allowed && matches!((&self.real, &self.sent), (Cow::Borrowed(_), Cow::Borrowed(_)))
+    }
+
     pub fn verdict(&self) -> Verdict {
         let mut verdict = command::classify(Args::new(&self.real));
         if self.allowed && verdict.class == Class::Forbidden {

@@ -5,6 +5,7 @@
 mod failover;
 mod many;
 mod operator;
+mod pinned;
 mod pipeline;
 mod see;
 mod speak;

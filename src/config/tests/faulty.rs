@@ -148,7 +148,7 @@ const FAULTY: &[(&str, &[&str])] = &[
     (
         "node = 'a:1'\nredweir-commands = 'no'\ndeny = ['KEYS', '@all', 'a b c', 'debug']\nallow = ['SYNC', 'DEBUG']\nrename = 'GET'",
         &[
-            "f:2: redweir-commands: `no` is neither, use true or false",
+            "f:2: redweir-commands: `no` is unknown, use one of: on, off",
             "f:3: deny: `@all` is unknown, use one of: @admin, @blocking, @dangerous, @pubsub, @read, @write",
             "f:3: deny: `a b c` is no name of a command, write e.g. FLUSHALL or CONFIG SET",
             "f:4: allow: `debug` is in deny too, drop it from one of them",

@@ -150,6 +150,7 @@ fn every_setting_reaches_its_field_by_flag() {
             hold: millis(1000),
             hold_bytes: 1024,
             commands,
+            monitor: false,
         }],
         drain: Duration::ZERO,
         file: None,

@@ -64,6 +64,7 @@ fn the_defaults() {
             hold: secs(10),
             hold_bytes: 256 << 20,
             commands: CommandSettings { redweir: true, ..CommandSettings::default() },
+            monitor: false,
         }],
         drain: secs(5),
         file: Some("f".into()),
