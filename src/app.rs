@@ -17,7 +17,7 @@ use crate::config::{Config, ListenerConfig};
 use crate::discovery;
 use crate::metrics::{Cells, Registry};
 use crate::server::{self, Bound, Plan, Worker};
-use crate::session::{Place, Shared};
+use crate::session::{Place, Roll, Shared};
 use crate::topology::{self, View};
 
 pub use check::check;
@@ -138,17 +138,19 @@ fn start_workers(
     stop: &CancellationToken,
 ) -> Result<Vec<Worker>, Fatal> {
     let ids = Arc::new(AtomicU64::new(0));
+    let rolls: Vec<_> = std::iter::repeat_with(Arc::<Roll>::default).take(views.len()).collect();
     let mut plans: Vec<Vec<Plan>> = std::iter::repeat_with(Vec::new).take(config.workers).collect();
     for (listener, bound) in config.listeners.iter().zip(bound) {
         let set = config.sets.get(listener.set).ok_or_else(|| Fatal("a listener without a set".into()))?;
         let view = views.get(listener.set).ok_or_else(|| Fatal("a set without a view".into()))?;
+        let roll = rolls.get(listener.set).ok_or_else(|| Fatal("a set without a roll".into()))?;
         tracing::info!(address = %bound.address, set = set.name, policy = ?listener.read_policy, "listening");
         for remark in Rules::new(&listener.commands).remarks() {
             tracing::warn!(address = %bound.address, "{remark}");
         }
         let cells: Vec<Arc<Cells>> = bound.sockets.iter().map(|_| Arc::default()).collect();
         let place = Place { set: set.name.clone(), address: bound.address, cells: cells.clone() };
-        let shared = Arc::new(Shared::new(Arc::clone(&ids), place));
+        let shared = Arc::new(Shared::new(Arc::clone(&ids), Arc::clone(roll), place));
         for (index, ((socket, plans), cells)) in bound.sockets.into_iter().zip(&mut plans).zip(cells).enumerate() {
             registry.register(&set.name, &bound.address.to_string(), index, Arc::clone(&cells));
             plans.push(Plan {

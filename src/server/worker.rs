@@ -69,6 +69,7 @@ async fn run(plans: Vec<Plan>, stop: CancellationToken, drain: Duration) {
             plan.shared,
         );
         tokio::task::spawn_local(Rc::clone(&front).follow());
+        tokio::task::spawn_local(Rc::clone(&front).attend());
         tokio::task::spawn_local(accept(plan.socket, Rc::clone(&front), stop.clone()));
         fronts.push(front);
     }

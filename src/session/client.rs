@@ -1,64 +1,222 @@
-//! CLIENT: the session's own identity, in redweir's id space. Nothing of it reaches a node.
+//! CLIENT: a session's identity and its view of the other sessions, in redweir's id space.
+//!
+//! Nothing of it acts on a node's own clients: those are redweir's connections. Invariant: whoever may not run a subcommand
+//! gets the node's own refusal (`rights.rs`), and who may gets Redis' replies (networking.c clientCommand).
 
-use super::Session;
 use super::commands::bulk_or_null;
-use super::errors;
-use super::state::State;
+use super::filter::{self, Filter};
+use super::roll::What;
+use super::state::{Silence, State, Unblock};
+use super::{Session, errors};
 use crate::command;
 use crate::resp::{Args, encode};
 
+/// Whether redweir answers this subcommand itself; the others are the server's.
+pub fn is_ours(name: &str) -> bool {
+    matches!(
+        name,
+        "client|id"
+            | "client|info"
+            | "client|list"
+            | "client|kill"
+            | "client|unblock"
+            | "client|getname"
+            | "client|setname"
+            | "client|setinfo"
+            | "client|no-evict"
+            | "client|no-touch"
+            | "client|capa"
+            | "client|import-source"
+            | "client|reply"
+    )
+}
+
+/// An answer, and whether the session ends with it.
+struct Answer {
+    reply: Vec<u8>,
+    last: bool,
+}
+
+impl From<Vec<u8>> for Answer {
+    fn from(reply: Vec<u8>) -> Self {
+        Self { reply, last: false }
+    }
+}
+
 impl Session {
-    pub(super) fn client(&self, name: &str, request: &[u8]) -> bool {
-        let reply = self.client_reply(&mut self.state.borrow_mut(), name, request);
-        self.local(&reply)
+    pub(super) async fn client(&self, name: &'static str, request: &[u8]) -> bool {
+        let words: Vec<&[u8]> = Args::new(request).collect();
+        let answer = self.client_answer(name, &words).await;
+        self.local(&answer.reply);
+        !answer.last || self.close_after_replies()
     }
 
-    /// The answer to a CLIENT subcommand.
-    pub(super) fn client_reply(&self, s: &mut State, name: &str, request: &[u8]) -> Vec<u8> {
-        let known = command::classify(Args::new(request)).command;
-        if let Some(command) = known.filter(|command| !Self::arity_fits(command, request)) {
-            return errors::arity(command.name);
+    /// The same for a pinned session, whose relay goes on meanwhile but takes no further request.
+    pub(super) fn client_aside(&self, s: &mut State, name: &'static str, request: &[u8]) {
+        let Some(me) = self.front.session(self.id) else { return };
+        s.asking = true;
+        let request: Box<[u8]> = request.into();
+        tokio::task::spawn_local(async move {
+            let words: Vec<&[u8]> = Args::new(&request).collect();
+            let answer = me.client_answer(name, &words).await;
+            let s = &mut *me.state.borrow_mut();
+            s.asking = false;
+            me.push(s, &answer.reply);
+            if name != "client|reply" {
+                s.silence.end_next();
+            }
+            if answer.last {
+                s.input.clear();
+                s.closing = true;
+            }
+            s.wake();
+        });
+    }
+
+    async fn client_answer(&self, name: &'static str, words: &[&[u8]]) -> Answer {
+        let known = words.first().and_then(|word| command::lookup(word)).and_then(|c| c.child(words.get(1)?));
+        if known.is_some_and(|command| !Self::arity_takes(command, words.len())) {
+            return self.misused(words, errors::arity(name)).await.into();
         }
-        let argument = Args::new(request).nth(2).unwrap_or_default();
         match name {
-            "client|id" => {
-                let mut out = Vec::new();
-                encode::integer(&mut out, self.id as i64);
-                out
-            }
+            "client|list" => self.list(words).await.into(),
+            "client|kill" => self.kill(words).await,
+            "client|unblock" => self.unblock(words).await.into(),
+            "client|no-touch" => self.no_touch(words).await.into(),
+            _ => match self.allowed(name, words).await {
+                Ok(()) => self.identity(&mut self.state.borrow_mut(), name, words).into(),
+                Err(text) => text.into(),
+            },
+        }
+    }
+
+    /// What concerns the session alone.
+    fn identity(&self, s: &mut State, name: &str, words: &[&[u8]]) -> Vec<u8> {
+        let word = |n: usize| words.get(n).copied().unwrap_or_default();
+        match name {
+            "client|id" => integer(self.id as i64),
             "client|getname" => bulk_or_null((!s.name.is_empty()).then_some(&*s.name), s.resp),
-            "client|setname" => set_name(s, argument),
-            "client|setinfo" => {
-                let value = Args::new(request).nth(3).unwrap_or_default();
-                set_info(argument, value)
+            "client|setname" => set_name(s, word(2)),
+            "client|setinfo" => set_info(s, word(2), word(3)),
+            "client|info" => text(&self.card(s).line(), s.resp),
+            "client|no-evict" if is_switch(word(2)) => {
+                s.no_evict = word(2).eq_ignore_ascii_case(b"on");
+                errors::OK.to_vec()
             }
-            "client|info" => {
-                let line = self.describe(s);
-                bulk_or_null(Some(line.as_bytes()), 2)
-            }
-            "client|no-evict" if is_switch(argument) => errors::OK.to_vec(),
             "client|no-evict" => errors::SYNTAX.to_vec(),
             "client|capa" => errors::OK.to_vec(),
+            "client|reply" => set_reply_mode(s, word(2)),
+            // The keys of this session are nobody's to hear of.
+            "client|import-source" if word(2).eq_ignore_ascii_case(b"off") => errors::OK.to_vec(),
             other => errors::unsupported(other),
         }
     }
 
-    /// The line of CLIENT INFO, as far as it is known here (networking.c catClientInfoString).
-    fn describe(&self, s: &State) -> String {
-        let peer = s.stream.peer_addr().map(|a| a.to_string()).unwrap_or_default();
-        let local = s.stream.local_addr().map(|a| a.to_string()).unwrap_or_default();
-        let lane = self.front.pool.describe(s.lane);
-        let user = lane.and_then(|l| l.login).and_then(|l| l.username).unwrap_or_else(|| "default".into());
-        let name = String::from_utf8_lossy(&s.name).into_owned();
-        format!(
-            "id={} addr={peer} laddr={local} name={name} db={} sub=0 psub=0 multi=-1 qbuf={} obl={} cmd=client|info user={user} resp={}\n",
-            self.id,
-            s.db,
-            s.input.len(),
-            s.out.len(),
-            s.resp
-        )
+    /// CLIENT LIST [TYPE type] [ID id ...]
+    async fn list(&self, words: &[&[u8]]) -> Vec<u8> {
+        let Some(filter) = Filter::of_list(words) else {
+            return self.misused(words, errors::unsupported("client|list")).await;
+        };
+        if let Err(refused) = self.entitled("client|list", words).await {
+            return refused;
+        }
+        let ids = filter.ids.clone();
+        let found = self.front.shared.roll.call(What::List(filter)).await;
+        let lines: String = match ids {
+            // In the order asked for, and as often.
+            Some(ids) => {
+                let line = |id: &u64| found.iter().find(|(found, _)| found == id).map(|(_, line)| line.as_str());
+                ids.iter().filter_map(line).collect()
+            }
+            None => found.iter().map(|(_, line)| line.as_str()).collect(),
+        };
+        text(&lines, self.state.borrow().resp)
     }
+
+    /// CLIENT KILL addr, or CLIENT KILL [ID id] [ADDR addr] [LADDR addr] [USER name] [TYPE type] [SKIPME yes|no] [MAXAGE s]
+    async fn kill(&self, words: &[&[u8]]) -> Answer {
+        let Some(form) = filter::harmless_kill(words) else { return errors::SYNTAX.to_vec().into() };
+        let old = words.len() == 3;
+        match self.judged(&form).await {
+            Ok(reply) if old && reply == errors::NO_SUCH_CLIENT => {}
+            Ok(reply) if reply.first() != Some(&b'-') => {}
+            Ok(refused) | Err(refused) => return refused.into(),
+        }
+        let Some(filter) = Filter::of_kill(words) else { return errors::unsupported("client|kill").into() };
+        // It goes with its own reply, and last.
+        let last = !filter.skip_me && filter.matches(&self.card(&self.state.borrow()));
+        let killed = self.front.shared.roll.call(What::Kill(filter, self.id)).await.len() + usize::from(last);
+        let reply = match (old, killed) {
+            (true, 0) => errors::NO_SUCH_CLIENT.to_vec(),
+            (true, _) => errors::OK.to_vec(),
+            (false, _) => integer(killed as i64),
+        };
+        Answer { reply, last }
+    }
+
+    /// CLIENT UNBLOCK id [TIMEOUT|ERROR]
+    async fn unblock(&self, words: &[&[u8]]) -> Vec<u8> {
+        let [client, unblock, id, reason @ ..] = words else { return errors::SYNTAX.to_vec() };
+        // No client of a node has this id, so a reason can be judged there.
+        match self.judged(&[&[*client, *unblock, b"0"], reason].concat()).await {
+            Ok(reply) if reply.first() == Some(&b':') => {}
+            Ok(refused) | Err(refused) => return refused,
+        }
+        let Some(id) = filter::integer(id) else { return errors::NOT_AN_INTEGER.to_vec() };
+        let by_error = reason.first().is_some_and(|reason| reason.eq_ignore_ascii_case(b"error"));
+        let how = if by_error { Unblock::Error } else { Unblock::Timeout };
+        let found = match u64::try_from(id) {
+            Ok(id) => self.front.shared.roll.call(What::Unblock(id, how)).await.len(),
+            Err(_) => 0,
+        };
+        integer(found as i64)
+    }
+
+    /// CLIENT NO-TOUCH on|off: connections of other settings, if the node has such.
+    async fn no_touch(&self, words: &[&[u8]]) -> Vec<u8> {
+        let mut request = Vec::new();
+        encode::request(&mut request, words.iter().copied());
+        let (reply, lease) = match self.ask(self.authority(), &request).await {
+            Ok(answered) => answered,
+            Err(text) => return text,
+        };
+        let old = self.state.borrow().lane;
+        if reply != errors::OK {
+            self.front.pool.give_back(old, lease);
+            return reply;
+        }
+        let Some(mut lane) = self.front.pool.describe(old) else { return reply };
+        lane.no_touch = words.get(2).is_some_and(|word| word.eq_ignore_ascii_case(b"on"));
+        if self.adopt(lane, Some(lease)) { reply } else { errors::LOGINS_FULL.to_vec() }
+    }
+}
+
+fn integer(n: i64) -> Vec<u8> {
+    let mut out = Vec::new();
+    encode::integer(&mut out, n);
+    out
+}
+
+/// networking.c addReplyVerbatim.
+fn text(text: &str, resp: u8) -> Vec<u8> {
+    if resp >= 3 {
+        return format!("={}\r\ntxt:{text}\r\n", text.len() + 4).into_bytes();
+    }
+    bulk_or_null(Some(text.as_bytes()), resp)
+}
+
+/// CLIENT REPLY: only redweir leaves replies out, nodes always answer.
+fn set_reply_mode(s: &mut State, mode: &[u8]) -> Vec<u8> {
+    let silence = match (mode.to_ascii_lowercase().as_slice(), s.silence) {
+        (b"on", _) => Silence::Not,
+        (b"off", _) => Silence::All,
+        // SKIP while OFF changes nothing (networking.c clientCommand).
+        (b"skip", Silence::All) => Silence::All,
+        (b"skip", _) => Silence::Next,
+        _ => return errors::SYNTAX.to_vec(),
+    };
+    s.silence = silence;
+    if silence == Silence::Not { errors::OK.to_vec() } else { Vec::new() }
 }
 
 fn set_name(s: &mut State, name: &[u8]) -> Vec<u8> {
@@ -69,12 +227,17 @@ fn set_name(s: &mut State, name: &[u8]) -> Vec<u8> {
     errors::OK.to_vec()
 }
 
-/// CLIENT SETINFO: checked as Redis does, kept nowhere but in the client's mind.
-fn set_info(option: &[u8], value: &[u8]) -> Vec<u8> {
-    if !option.eq_ignore_ascii_case(b"lib-name") && !option.eq_ignore_ascii_case(b"lib-ver") {
-        return errors::unknown_option(option);
+fn set_info(s: &mut State, option: &[u8], value: &[u8]) -> Vec<u8> {
+    let at = match option.to_ascii_lowercase().as_slice() {
+        b"lib-name" => 0,
+        b"lib-ver" => 1,
+        _ => return errors::unknown_option(option),
+    };
+    if !is_plain(value) {
+        return errors::info_invalid(option);
     }
-    if is_plain(value) { errors::OK.to_vec() } else { errors::info_invalid(option) }
+    s.library.get_or_insert_default()[at] = value.to_vec();
+    errors::OK.to_vec()
 }
 
 /// networking.c validateClientAttr.

@@ -74,23 +74,6 @@ impl Session {
         true
     }
 
-    /// CLIENT REPLY: only redweir leaves replies out, nodes always answer.
-    fn set_reply_mode(&self, request: &[u8]) -> bool {
-        let mode = Args::new(request).nth(2).unwrap_or_default().to_ascii_lowercase();
-        let before = self.state.borrow().silence;
-        let silence = match (&*mode, before) {
-            _ if Args::new(request).remaining() != 3 => return self.local(&errors::arity("client|reply")),
-            (b"on", _) => Silence::Not,
-            (b"off", _) => Silence::All,
-            // SKIP while OFF changes nothing (networking.c clientCommand).
-            (b"skip", Silence::All) => Silence::All,
-            (b"skip", _) => Silence::Next,
-            _ => return self.local(errors::SYNTAX),
-        };
-        self.state.borrow_mut().silence = silence;
-        silence != Silence::Not || self.local(errors::OK)
-    }
-
     async fn command(self: &Rc<Self>, request: &[u8]) -> bool {
         let skipped = self.state.borrow().silence == Silence::Next;
         let goes_on = self.act_by_rules(request).await;
@@ -106,6 +89,7 @@ impl Session {
     pub(super) async fn act(self: &Rc<Self>, request: &[u8], said: &[u8]) -> bool {
         let verdict = command::classify(Args::new(request));
         let name = verdict.command.map_or("", |c| c.name);
+        self.state.borrow_mut().acts_on(name);
         match (verdict.class, name) {
             (_, "monitor") if self.front.listener.monitor => self.pin(said).await,
             (Class::Forbidden, _) | (_, "monitor" | "script|debug") => {
@@ -117,17 +101,13 @@ impl Session {
                 self.local(errors::OK);
                 self.close_after_replies()
             }
-            (_, "client|reply") => self.set_reply_mode(request),
             // server.c securityWarningCommand: a browser was made to talk to us.
             (Class::Unknown, _) if is_http(request) => false,
             (_, "reset") => self.reset(),
             (_, "select") => self.select(request).await,
             (_, "auth") => self.auth(request).await,
             (_, "hello") => self.hello(request).await,
-            (_, "client|tracking" | "client|trackinginfo" | "client|caching" | "client|getredir") => {
-                self.pin(said).await
-            }
-            _ if name.starts_with("client|") => self.client(name, request),
+            _ if super::client::is_ours(name) => self.client(name, request).await,
             (_, "info") => self.info(request).await,
             (Class::Unknown, _) if self.is_ours(request) => self.redweir(request).await,
             _ => self.pin(said).await,
@@ -164,6 +144,7 @@ impl Session {
         (s.lane, s.resp, s.db) = (lane, 2, 0);
         (s.silence, s.wrote) = (Silence::Not, false);
         s.name.clear();
+        s.no_evict = false;
     }
 
     /// SELECT is the server's to judge: it knows how many databases there are and what the user may do.
@@ -320,8 +301,8 @@ impl Session {
     }
 
     /// The arity check of commands that redweir answers itself.
-    pub(super) fn arity_fits(command: &Command, request: &[u8]) -> bool {
-        let n = Args::new(request).remaining() as i64;
+    pub(super) fn arity_takes(command: &Command, words: usize) -> bool {
+        let n = words as i64;
         let arity = i64::from(command.arity);
         if arity >= 0 { n == arity } else { n >= -arity }
     }

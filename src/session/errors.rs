@@ -25,6 +25,8 @@ pub const NOAUTH: &[u8] = b"-NOAUTH";
 pub const NOBODY_TO_ASK: &[u8] = b"-MASTERDOWN redweir: no node answers, so nobody can say whether this client may know; the admin port (/topology) answers\r\n";
 pub const LARGE_RENAMED: &[u8] =
     b"-ERR redweir: a renamed command this large cannot be sent (stream-above); nothing was executed\r\n";
+pub const NO_SUCH_CLIENT: &[u8] = b"-ERR No such client\r\n";
+pub const NOT_AN_INTEGER: &[u8] = b"-ERR value is not an integer or out of range\r\n";
 pub const SYNTAX: &[u8] = b"-ERR syntax error\r\n";
 pub const EXECABORT: &[u8] = b"-EXECABORT Transaction discarded because of previous errors.\r\n";
 
@@ -111,6 +113,11 @@ pub fn arity(name: &str) -> Vec<u8> {
 pub fn no_connection(why: &dyn std::fmt::Display) -> Vec<u8> {
     let why: String = why.to_string().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     format!("-MASTERDOWN redweir: no connection to the node: {why}; nothing was executed\r\n").into_bytes()
+}
+
+/// A node's refusal of a login, as it said it.
+pub fn handshake(refused: &dyn std::fmt::Display) -> Vec<u8> {
+    format!("-{refused}\r\n").into_bytes()
 }
 
 /// networking.c setProtocolError: the text, after which the connection is closed.

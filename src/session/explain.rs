@@ -3,6 +3,7 @@
 //! Pure. Must not decide by itself: class, kind and node come from the functions of the data path. Invariant: nothing is
 //! sent and nothing changes, not even whose turn it is among the replicas.
 
+use super::client;
 use super::errors;
 use super::kind::{self, Kind};
 use super::pubsub;
@@ -95,7 +96,7 @@ fn by_kind(verdict: &Verdict, kind: Kind, scene: &Scene<'_>, ours: bool) -> Path
             (_, "client|tracking" | "client|trackinginfo" | "client|caching" | "client|getredir") => {
                 Path::Pinned("tracking belongs to a connection")
             }
-            _ if name.starts_with("client|") => Path::Here("ids and names of clients are redweir's"),
+            _ if client::is_ours(name) => Path::Here("ids and names of clients are redweir's"),
             (_, "multi") => Path::Pinned("transaction"),
             (_, "watch") => Path::Pinned("watched keys"),
             _ if pubsub::sort(name.as_bytes()).is_some() => Path::Pinned("subscription"),

@@ -16,6 +16,8 @@ use arc_swap::{ArcSwap, Cache};
 
 use super::Session;
 use super::memo::Memo;
+use super::rights::Allowed;
+use super::roll::Roll;
 use crate::command::Rules;
 use crate::config::{ClientAuth, Limits, ListenerConfig, Login};
 use crate::metrics::{Cells, Clock, Reason};
@@ -32,6 +34,7 @@ pub struct Shared {
     /// Client ids are unique over all listeners of the process.
     next_id: Arc<AtomicU64>,
     held_bytes: AtomicUsize,
+    pub(super) roll: Arc<Roll>,
     pub place: Place,
 }
 
@@ -44,8 +47,9 @@ pub struct Place {
 }
 
 impl Shared {
-    pub fn new(next_id: Arc<AtomicU64>, place: Place) -> Self {
-        Self { sessions: AtomicUsize::new(0), next_id, held_bytes: AtomicUsize::new(0), place }
+    /// `roll` is that of the listener's set.
+    pub fn new(next_id: Arc<AtomicU64>, roll: Arc<Roll>, place: Place) -> Self {
+        Self { sessions: AtomicUsize::new(0), next_id, held_bytes: AtomicUsize::new(0), roll, place }
     }
 
     pub(super) fn next_id(&self) -> u64 {
@@ -64,6 +68,7 @@ pub struct Front {
     pub(super) rules: Rules,
     /// A node has accepted a client of this listener that had not logged in.
     pub(super) accepted: Cell<bool>,
+    pub(super) allowed: Allowed,
     pub shared: Arc<Shared>,
     pub scratch: RefCell<Box<[u8]>>,
     snapshot: RefCell<Cache<Arc<ArcSwap<Topology>>, Arc<Topology>>>,
@@ -71,7 +76,7 @@ pub struct Front {
     /// The reader chosen in this round, kept while its connection has unwritten requests to join.
     choice: Cell<Option<Choice>>,
     waiting: RefCell<Vec<(u64, Waker)>>,
-    /// Everyone connected, by id: needed to drain.
+    /// Everyone connected, by id: needed to drain and to be found.
     sessions: RefCell<HashMap<u64, Weak<Session>>>,
     /// Grows each time `waiting` is emptied, so that nobody is in it twice.
     round: Cell<u64>,
@@ -126,6 +131,7 @@ impl Front {
             memo: Memo::default(),
             rules: Rules::new(&listener.commands),
             accepted: Cell::new(false),
+            allowed: Allowed::default(),
             choice: Cell::new(None),
             waiting: RefCell::default(),
             sessions: RefCell::default(),
@@ -145,7 +151,7 @@ impl Front {
             ClientAuth::Passthrough => None,
             ClientAuth::Proxy => self.node_login.clone(),
         };
-        Lane { login, resp }
+        Lane { login, resp, no_touch: false }
     }
 
     pub fn topology(&self) -> Arc<Topology> {
@@ -301,10 +307,26 @@ impl Front {
 
     /// Every session closes once what it sent so far is answered.
     pub fn drain(&self) {
-        let sessions: Vec<_> = self.sessions.borrow().values().filter_map(Weak::upgrade).collect();
-        for session in sessions {
+        for session in self.sessions() {
             session.drain();
         }
+    }
+
+    pub(super) fn sessions(&self) -> Vec<Rc<Session>> {
+        self.sessions.borrow().values().filter_map(Weak::upgrade).collect()
+    }
+
+    pub(super) fn session(&self, id: u64) -> Option<Rc<Session>> {
+        self.sessions.borrow().get(&id)?.upgrade()
+    }
+
+    /// Whether the master is new enough for CLIENT SETINFO, and shows it in CLIENT LIST.
+    pub(super) fn knows_libraries(&self) -> bool {
+        let topology = self.topology();
+        let Some(Writes::Open(master)) = topology.shards.first().map(|shard| shard.writes) else { return false };
+        let version = topology.node(master).and_then(|node| node.version.clone()).unwrap_or_default();
+        let mut parts = version.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
+        (parts.next(), parts.next()) >= (Some(7), Some(2))
     }
 
     pub fn is_empty(&self) -> bool {

@@ -171,6 +171,7 @@ impl Session {
     /// bytes were dealt with.
     #[inline]
     fn walk(self: &Rc<Self>, s: &mut State, buf: &[u8], now: Tick) -> (usize, Stop) {
+        s.seen = now;
         let mut run = Run::at(0);
         loop {
             match s.scanner.scan(&buf[run.end..]) {

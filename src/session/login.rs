@@ -21,9 +21,13 @@ impl Session {
         };
         let reply = match self.ask(self.authority(), request).await {
             Ok((reply, lease)) => {
-                let resp = self.state.borrow().resp;
+                let (lane, resp) = {
+                    let s = self.state.borrow();
+                    (s.lane, s.resp)
+                };
+                let no_touch = self.front.pool.describe(lane).is_some_and(|lane| lane.no_touch);
                 match reply.starts_with(b"+OK") && login.is_some() {
-                    true if !self.adopt(Lane { login, resp }, Some(lease)) => errors::LOGINS_FULL.to_vec(),
+                    true if !self.adopt(Lane { login, resp, no_touch }, Some(lease)) => errors::LOGINS_FULL.to_vec(),
                     _ => reply,
                 }
             }
@@ -80,7 +84,7 @@ impl Session {
     }
 
     /// False: there are too many different logins already, and the session stays who it was.
-    fn adopt(&self, lane: Lane, lease: Option<Lease>) -> bool {
+    pub(super) fn adopt(&self, lane: Lane, lease: Option<Lease>) -> bool {
         let resp = lane.resp;
         let Some(id) = self.front.pool.new_lane(lane) else { return false };
         {

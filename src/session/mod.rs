@@ -4,12 +4,14 @@
 //! copying twice; everything that needs more than that is a [`Turn`], handled one at a time with nothing in flight. Must
 //! not decide who is master. Invariant: replies leave in request order, and a request is answered once.
 
+mod card;
 mod client;
 mod commands;
 mod deliver;
 mod dispatch;
 mod errors;
 mod explain;
+mod filter;
 mod front;
 mod info;
 mod input;
@@ -21,12 +23,15 @@ mod pin;
 mod pubsub;
 mod redweir;
 mod relay;
+mod rights;
+mod roll;
 mod ruled;
 mod settle;
 mod state;
 mod unit;
 
 use std::cell::RefCell;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Poll;
 
@@ -38,6 +43,7 @@ use crate::resp::{Args, Violation};
 use crate::upstream::LaneId;
 
 pub use front::{Front, Place, Shared};
+pub use roll::Roll;
 use state::State;
 
 /// What ends the steady state for a while.
@@ -84,17 +90,31 @@ pub fn turn_away(stream: &TcpStream) {
 impl Session {
     /// Serves one client until it leaves or must be let go.
     pub async fn serve(front: Rc<Front>, stream: TcpStream, lane: LaneId) {
-        let state = State::new(stream, lane, front.limits.max_bulk_bytes);
+        let mut state = State::new(stream, lane, front.limits.max_bulk_bytes);
+        state.born = front.clock.now();
+        state.seen = state.born;
         let id = front.shared.next_id();
         let session = Rc::new(Self { id, front, state: RefCell::new(state) });
         let _seat = Seat::take(&session);
         loop {
             let turn = std::future::poll_fn(|cx| session.poll_turn(cx)).await;
-            if matches!(turn, Turn::Close) || !Box::pin(session.take_turn(turn)).await {
+            if matches!(turn, Turn::Close) || !session.while_alive(Box::pin(session.take_turn(turn))).await {
                 break;
             }
         }
         session.end();
+    }
+
+    /// A turn, to its end or the session's (CLIENT KILL). A relay ends by itself.
+    async fn while_alive(&self, mut turn: Pin<Box<impl Future<Output = bool>>>) -> bool {
+        std::future::poll_fn(|cx| match turn.as_mut().poll(cx) {
+            Poll::Pending => {
+                let s = self.state.borrow();
+                if s.dead && !s.bound.pinned { Poll::Ready(false) } else { Poll::Pending }
+            }
+            ended => ended,
+        })
+        .await
     }
 
     /// Closes politely once everything received so far is answered (the proxy is being stopped).
@@ -109,7 +129,7 @@ impl Session {
         s.dead = true;
         s.timer = None;
         self.unhold(&mut s, false);
-        if s.in_flight > 0 {
+        if s.in_flight > 0 || s.asking {
             // Connections still hold this session for the replies to come; its client need not wait for them.
             let _ = socket2::SockRef::from(&s.stream).shutdown(std::net::Shutdown::Both);
         }

@@ -10,6 +10,7 @@ pub mod tracked;
 
 use std::collections::VecDeque;
 
+use super::card::Bound;
 use super::errors;
 use super::pubsub::{self, Frame, Sort};
 use crate::command::{Class, Verdict};
@@ -79,6 +80,8 @@ pub struct Pin {
     multi: bool,
     /// A queued command was refused here: EXEC must not run.
     poisoned: bool,
+    /// Requests sent since MULTI.
+    queued: u32,
     watching: bool,
     /// What the server has confirmed: channels, patterns, sharded channels.
     subscribed: [i64; 3],
@@ -179,6 +182,12 @@ impl Pin {
         self.awaited.is_empty()
     }
 
+    /// What CLIENT LIST shows of it.
+    pub fn bound(&self) -> Bound {
+        let subscribed = self.subscribed.map(|n| u32::try_from(n).unwrap_or(0));
+        Bound { pinned: true, subscribed, queued: self.multi.then_some(self.queued) }
+    }
+
     /// Something was forwarded already.
     pub fn is_used(&self) -> bool {
         self.used
@@ -228,10 +237,11 @@ impl Pin {
             "reset" => self.leave(Expect::Reset),
             "quit" => self.leave(Expect::Quit),
             _ if self.multi => self.queue(verdict, name),
+            "client|reply" if !self.is_restricted(resp) => Admit::Identity("client|reply"),
             _ if self.is_refused(verdict, name) => Admit::Answer(errors::forbidden(name)),
             _ if self.is_restricted(resp) && !is_subscription(name) => self.send(None),
             "multi" => {
-                (self.multi, self.poisoned) = (true, false);
+                (self.multi, self.poisoned, self.queued) = (true, false, 0);
                 self.send(Some(Expect::Multi))
             }
             "watch" => {
@@ -263,7 +273,7 @@ impl Pin {
                 Admit::Behind(FENCE)
             }
             _ if is_subscription(name) => self.subscribe(name, args),
-            _ if name.starts_with("client|") => Admit::Identity(verdict.command.map_or("", |c| c.name)),
+            _ if super::client::is_ours(name) => Admit::Identity(verdict.command.map_or("", |c| c.name)),
             _ => {
                 self.alone = timeout::waits(verdict);
                 self.blocks |= self.alone || verdict.class == Class::Blocking;
@@ -285,8 +295,11 @@ impl Pin {
                 self.end_multi();
                 self.send((name == "exec").then_some(Expect::Exec))
             }
-            _ if self.is_refused(verdict, name) => self.poison(name),
+            _ if self.is_refused(verdict, name) || matches!(name, "client|kill" | "client|unblock") => {
+                self.poison(name)
+            }
             _ => {
+                self.queued += 1;
                 self.db_unknown |= name == "select";
                 self.unsure |= is_subscription(name) || name == "client|tracking";
                 self.tainted |= matches!(name, "auth" | "hello") || name.starts_with("client|");

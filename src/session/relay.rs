@@ -14,6 +14,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
+use super::card::Bound;
 use super::outbox::Outbox;
 use super::pin::again::Again;
 use super::pin::{Pin, timeout};
@@ -154,6 +155,7 @@ impl Session {
             s.rescan = true;
             s.closing |= relay.as_ref().is_some_and(|relay| relay.eof);
             (s.blocked, s.unblock) = (false, None);
+            s.bound = Bound::default();
         }
         match (end, relay) {
             (End::Over, _) => self.close_after_replies(),
@@ -287,6 +289,11 @@ impl Relay {
             }
             if self.eof && (self.pin.blocks || self.streaming || self.pin.lasts()) {
                 return Poll::Ready(End::Close);
+            }
+            s.bound = self.pin.bound();
+            s.blocked = self.waits();
+            if moved {
+                s.seen = session.front.clock.now();
             }
             if !moved {
                 // A transaction or a WATCH that its client left open: everything sent is answered, nothing more will come.

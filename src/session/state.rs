@@ -11,6 +11,7 @@ use std::time::Instant;
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
+use super::card::Bound;
 use super::outbox::Outbox;
 use super::settle::Settled;
 use crate::metrics::Tick;
@@ -83,6 +84,15 @@ pub struct State {
     pub resp: u8,
     pub db: u32,
     pub name: Vec<u8>,
+    /// CLIENT SETINFO: name and version of the client's library.
+    pub library: Option<Box<[Vec<u8>; 2]>>,
+    /// CLIENT NO-EVICT.
+    pub no_evict: bool,
+    /// When it came, when it was last heard, and when the command that is known as its last was acted upon.
+    pub born: Tick,
+    pub seen: Tick,
+    pub acted: Tick,
+    pub command: &'static str,
     pub silence: Silence,
     /// What is looked at was sent by the client together with, and behind, a write.
     pub behind_write: bool,
@@ -120,6 +130,10 @@ pub struct State {
     /// The node that failed them.
     pub avoid: Option<NodeId>,
 
+    /// What a connection of its own keeps for it.
+    pub bound: Bound,
+    /// An answer that other sessions have a part in is on its way; a relay takes no request meanwhile.
+    pub asking: bool,
     /// A blocking command of its own is waiting at a node.
     pub blocked: bool,
     /// Somebody wants it to end; the relay takes this up.
@@ -147,6 +161,12 @@ impl State {
             resp: 2,
             db: 0,
             name: Vec::new(),
+            library: None,
+            no_evict: false,
+            born: 0,
+            seen: 0,
+            acted: 0,
+            command: "",
             silence: Silence::Not,
             behind_write: false,
             more: false,
@@ -167,6 +187,8 @@ impl State {
             returned: Vec::new(),
             settled: Vec::new(),
             avoid: None,
+            bound: Bound::default(),
+            asking: false,
             blocked: false,
             unblock: None,
             backlogged: false,
@@ -194,6 +216,12 @@ impl State {
         self.input.splice(0..0, again);
         self.scanner.reset();
         self.rescan = true;
+    }
+
+    /// The command at hand.
+    pub fn acts_on(&mut self, command: &'static str) {
+        self.command = command;
+        self.acted = self.seen;
     }
 
     pub fn wake(&self) {

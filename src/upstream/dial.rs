@@ -29,6 +29,8 @@ pub struct Lane {
     pub login: Option<Login>,
     /// 2 or 3.
     pub resp: u8,
+    /// Reads leave no trace in the keys' access times (CLIENT NO-TOUCH).
+    pub no_touch: bool,
 }
 
 /// Why there is no connection.
@@ -90,13 +92,19 @@ async fn handshake(stream: &mut TcpStream, lane: &Lane) -> Result<(), Refused> {
         exchange_ok(stream, &words).await?;
     }
     if lane.resp >= 3 {
-        return exchange_ok(stream, &[b"HELLO", b"3"]).await;
-    }
-    if lane.login.is_none() {
+        exchange_ok(stream, &[b"HELLO", b"3"]).await?;
+    } else if lane.login.is_none() {
         // A node that is full says so as if in answer to whatever comes first.
         match exchange_ok(stream, &[b"PING"]).await {
-            Err(Refused::Handshake(text)) if !text.starts_with("ERR max number of clients") => return Ok(()),
-            other => return other,
+            Err(Refused::Handshake(text)) if !text.starts_with("ERR max number of clients") => {}
+            other => other?,
+        }
+    }
+    if lane.no_touch {
+        // A node too old for it is used all the same: the one that was asked knew it.
+        match exchange_ok(stream, &[b"CLIENT", b"NO-TOUCH", b"ON"]).await {
+            Err(Refused::Handshake(_)) => {}
+            other => other?,
         }
     }
     Ok(())

@@ -2,6 +2,7 @@
 //!
 //! Each file is one paragraph of what is promised; each test is named by the sentence that it shows.
 
+mod clients;
 mod failover;
 mod many;
 mod operator;

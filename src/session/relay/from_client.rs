@@ -77,7 +77,7 @@ impl Relay {
                 Scan::Incomplete { needs } if needs.max(input.len()) > session.front.limits.large_bytes => {
                     let verdict = command::classify(Args::new(input));
                     let ruled = session.front.rules.concern(input) && !self.pin.is_quiet();
-                    if self.is_done() || self.pin.must_wait(&verdict) || ruled {
+                    if s.asking || self.is_done() || self.pin.must_wait(&verdict) || ruled {
                         s.scanner.reset();
                         break;
                     }
@@ -168,6 +168,10 @@ impl Relay {
 
     /// Carries one whole request out; false: not yet, something before it is unanswered.
     fn admit(&mut self, session: &Session, s: &mut State, request: Vec<u8>) -> bool {
+        if s.asking {
+            s.scanner.reset();
+            return false;
+        }
         let ruled = match session.ruled(&request) {
             Ok(ruled) => ruled,
             Err(text) => return self.refuse(session, s, &text),
@@ -191,6 +195,7 @@ impl Relay {
             s.scanner.reset();
             return false;
         }
+        s.acts_on(verdict.command.map_or("", |c| c.name));
         if verdict.command.is_some_and(|c| c.name == "client|tracking") && tracked::redirects(&ruled.real) {
             session.push(s, errors::NO_REDIRECT);
             s.silence.end_next();
@@ -217,9 +222,7 @@ impl Relay {
                 s.silence.end_next();
             }
             Admit::Identity(name) => {
-                let reply = session.client_reply(s, name, &ruled.real);
-                session.push(s, &reply);
-                s.silence.end_next();
+                session.client_aside(s, name, &ruled.real);
             }
         }
         s.wrote |= !local;
