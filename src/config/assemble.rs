@@ -218,6 +218,7 @@ fn finish_listener(draft: Draft<ListenerParts>, sets: &[Finished], faults: &mut 
         auth: parts.auth?,
         hold: parts.hold,
         hold_bytes: parts.hold_bytes,
+        monitor: parts.monitor,
     })
 }
 

@@ -10,7 +10,7 @@ use super::given::{Given, Kind};
 use super::settings::{About, ListenerParts, Process, SetParts, Setting};
 use super::value::{
     LONGEST, address, any, bind, choice, count, duration, log_filter, log_format, memory, optional_word, or_off, size,
-    word, workers,
+    switch, word, workers,
 };
 
 type Apply<T> = fn(&mut T, &Given, &mut Faults);
@@ -108,6 +108,13 @@ pub(super) const LISTENER: &[Setting<ListenerParts>] = &[
         "256mb",
         "Bytes of waiting writes over all clients; what is beyond is refused",
         |l, g, f| g.put(&mut l.hold_bytes, f, memory(0..=1024 * GB)),
+    ),
+    one(
+        "monitor",
+        "on|off",
+        "off",
+        "Whether clients may use MONITOR: it shows the commands of all clients, and redweir's own, at the master",
+        |l, g, f| g.put(&mut l.monitor, f, switch),
     ),
 ];
 

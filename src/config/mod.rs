@@ -145,6 +145,8 @@ pub struct ListenerConfig {
     pub hold: Duration,
     /// Bytes of held requests over all workers; one more is refused.
     pub hold_bytes: usize,
+    /// MONITOR is let through.
+    pub monitor: bool,
 }
 
 /// Which nodes answer reads.

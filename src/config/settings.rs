@@ -80,6 +80,7 @@ pub(super) struct ListenerParts {
     pub auth: Option<ClientAuth>,
     pub hold: Duration,
     pub hold_bytes: usize,
+    pub monitor: bool,
 }
 
 /// Where a setting belongs.

@@ -91,6 +91,12 @@ labels! {
         LocalReplies = "local_replies",
         Pins = "pins",
         LargeStreams = "large_streams",
+        /// Blocking commands sent again to another node, with what was left of their time.
+        Reissued = "reissued",
+        /// Pinned sessions whose connection was lost and that went on at another one, or had to close.
+        PinsMoved = "pins_moved",
+        PinsBroken = "pins_broken",
+        Unblocked = "unblocked",
     }
 }
 
@@ -125,7 +131,7 @@ impl Histogram {
 /// The counters of one worker for one listener. Written only by that worker.
 pub struct Cells {
     routed: Box<[[[Cell; 9]; 5]; MAX_NODES]>,
-    counts: [Cell; 25],
+    counts: [Cell; 29],
     /// Whole request: read from the client to handed to its socket.
     pub request: Histogram,
     /// Upstream part: appended to a node's connection to reply found.
@@ -139,7 +145,7 @@ pub struct Cells {
     pub pinned: Cell,
 }
 
-const _: () = assert!(Kind::ALL.len() == 5 && Reason::ALL.len() == 9 && Count::ALL.len() == 25);
+const _: () = assert!(Kind::ALL.len() == 5 && Reason::ALL.len() == 9 && Count::ALL.len() == 29);
 
 impl Default for Cells {
     fn default() -> Self {

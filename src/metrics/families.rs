@@ -84,6 +84,9 @@ families! {
     UPSTREAM_CONNECTS: Counter "upstream_connects_total", "Connections made to nodes.";
     LOCAL_REPLIES: Counter "local_replies_total", "Requests redweir answered itself.";
     PINS: Counter "pins_total", "Sessions given a connection of their own.";
+    PINS_LOST: Counter "pins_lost_total",
+        "Sessions whose own connection was lost in a switch: gone on at the new master (moved) or closed (broken).";
+    UNBLOCKED: Counter "unblocked_total", "Blocking commands ended by CLIENT UNBLOCK.";
     LARGE_STREAMS: Counter "large_streams_total", "Requests or replies streamed for their size.";
 
     FAILOVERS: Counter "failovers_total", "Masters redweir switched to, by how it came to know (start: the first).";
@@ -141,7 +144,11 @@ pub(super) const COUNTED: &[Counted] = &[
     },
     Counted {
         family: RETRIED,
-        samples: &[(Some(("kind", "read")), Count::RetriedReads), (Some(("kind", "write")), Count::RetriedWrites)],
+        samples: &[
+            (Some(("kind", "read")), Count::RetriedReads),
+            (Some(("kind", "write")), Count::RetriedWrites),
+            (Some(("kind", "blocking")), Count::Reissued),
+        ],
     },
     Counted { family: UNKNOWN_OUTCOME, samples: &[(None, Count::UnknownOutcome)] },
     Counted {
@@ -157,6 +164,11 @@ pub(super) const COUNTED: &[Counted] = &[
     Counted { family: UPSTREAM_CONNECTS, samples: &[(None, Count::UpstreamConnects)] },
     Counted { family: LOCAL_REPLIES, samples: &[(None, Count::LocalReplies)] },
     Counted { family: PINS, samples: &[(None, Count::Pins)] },
+    Counted {
+        family: PINS_LOST,
+        samples: &[(Some(("outcome", "moved")), Count::PinsMoved), (Some(("outcome", "broken")), Count::PinsBroken)],
+    },
+    Counted { family: UNBLOCKED, samples: &[(None, Count::Unblocked)] },
     Counted { family: LARGE_STREAMS, samples: &[(None, Count::LargeStreams)] },
 ];
 

@@ -82,7 +82,7 @@ impl Session {
         match name {
             "client|list" => self.list(words).await.into(),
             "client|kill" => self.kill(words).await,
-            "client|unblock" => self.unblock(words).await.into(),
+            "client|unblock" => self.let_go(words).await.into(),
             "client|no-touch" => self.no_touch(words).await.into(),
             _ => match self.allowed(name, words).await {
                 Ok(()) => self.identity(&mut self.state.borrow_mut(), name, words).into(),
@@ -157,7 +157,7 @@ impl Session {
     }
 
     /// CLIENT UNBLOCK id [TIMEOUT|ERROR]
-    async fn unblock(&self, words: &[&[u8]]) -> Vec<u8> {
+    async fn let_go(&self, words: &[&[u8]]) -> Vec<u8> {
         let [client, unblock, id, reason @ ..] = words else { return errors::SYNTAX.to_vec() };
         // No client of a node has this id, so a reason can be judged there.
         match self.judged(&[&[*client, *unblock, b"0"], reason].concat()).await {

@@ -17,7 +17,7 @@ use crate::route::Want;
 use crate::upstream::{LaneId, Lease, Refused, Target};
 
 /// Between two tries to get a connection of one's own.
-const PAUSE: Duration = Duration::from_millis(20);
+pub(super) const PAUSE: Duration = Duration::from_millis(20);
 
 /// What to do while all the connections of their own that there may be are in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,6 +90,7 @@ impl Session {
         let name = verdict.command.map_or("", |c| c.name);
         self.state.borrow_mut().acts_on(name);
         match (verdict.class, name) {
+            (_, "monitor") if self.front.listener.monitor => self.pin(request).await,
             (Class::Forbidden, _) | (_, "monitor" | "script|debug") => {
                 self.front.cells.count(Count::RefusedForbidden, 1);
                 self.local(&errors::forbidden(name))
@@ -105,6 +106,9 @@ impl Session {
             (_, "select") => self.select(request).await,
             (_, "auth") => self.auth(request).await,
             (_, "hello") => self.hello(request).await,
+            (_, "client|tracking" | "client|trackinginfo" | "client|caching" | "client|getredir") => {
+                self.pin(request).await
+            }
             _ if super::client::is_ours(name) => self.client(name, request).await,
             _ => self.pin(request).await,
         }

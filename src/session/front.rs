@@ -225,6 +225,11 @@ impl Front {
         !moved && judge(topology, target) == Verdict::Keep
     }
 
+    /// Whether the node of a connection still runs, whatever its role.
+    pub fn lives(&self, target: &Target) -> bool {
+        judge(&self.topology(), target) != Verdict::Kill
+    }
+
     /// Every replica that could be reached, in rotation or not.
     pub fn replicas(&self) -> Vec<Target> {
         let topology = self.topology();

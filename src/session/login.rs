@@ -3,6 +3,7 @@
 //! Must not check a password. Invariant: a session's commands travel only on connections its own login opened (or, with
 //! `client-auth = proxy` and no login, redweir's).
 
+use super::state::State;
 use super::{Session, errors};
 use crate::config::Login;
 use crate::resp::Args;
@@ -50,25 +51,36 @@ impl Session {
     }
 
     fn greeted(&self, request: &[u8], lease: Lease) -> bool {
-        let mut words = Args::new(request).skip(1);
         let old = self.state.borrow().lane;
         let Some(mut lane) = self.front.pool.describe(old) else { return false };
-        if let Some(version) = words.next() {
-            lane.resp = if version == b"3" { 3 } else { 2 };
-        }
-        let mut named = false;
-        while let Some(option) = words.next() {
-            if option.eq_ignore_ascii_case(b"AUTH") {
-                if let (Some(user), Some(password)) = (words.next(), words.next()) {
-                    lane.login = login(Some(user), password);
-                }
-            } else if option.eq_ignore_ascii_case(b"SETNAME") {
-                self.state.borrow_mut().name = words.next().unwrap_or_default().to_vec();
-                named = true;
-            }
+        let name = greeting(&mut lane, request);
+        let named = name.is_some();
+        if let Some(name) = name {
+            self.state.borrow_mut().name = name;
         }
         // A connection that bears this client's name is not lent to another.
         self.adopt(lane, (!named).then_some(lease))
+    }
+
+    /// AUTH or HELLO went through on a connection of the session's own. `None`: there are too many different logins.
+    pub(super) fn greeted_pinned(&self, s: &mut State, request: &[u8], reply: &[u8]) -> Option<Vec<u8>> {
+        let mut lane = self.front.pool.describe(s.lane)?;
+        let words: Vec<&[u8]> = Args::new(request).collect();
+        let hello = words.first().is_some_and(|word| word.eq_ignore_ascii_case(b"hello"));
+        match words[..] {
+            _ if hello => {
+                if let Some(name) = greeting(&mut lane, request) {
+                    s.name = name;
+                }
+            }
+            [_, password] => lane.login = Some(login(None, password)?),
+            [_, user, password] => lane.login = Some(login(Some(user), password)?),
+            _ => return None,
+        }
+        let resp = lane.resp;
+        s.lane = self.front.pool.new_lane(lane)?;
+        s.resp = resp;
+        Some(if hello { as_ours(reply, self.id) } else { reply.to_vec() })
     }
 
     /// False: there are too many different logins already, and the session stays who it was.
@@ -90,6 +102,25 @@ impl Session {
     pub(super) fn authority(&self) -> Want {
         if self.front.target(Want::Master).is_some() { Want::Master } else { Want::Read }
     }
+}
+
+/// What an accepted HELLO makes of a lane; the client's new name, if it gave one.
+fn greeting(lane: &mut Lane, request: &[u8]) -> Option<Vec<u8>> {
+    let mut words = Args::new(request).skip(1);
+    if let Some(version) = words.next() {
+        lane.resp = if version == b"3" { 3 } else { 2 };
+    }
+    let mut name = None;
+    while let Some(option) = words.next() {
+        if option.eq_ignore_ascii_case(b"AUTH") {
+            if let (Some(user), Some(password)) = (words.next(), words.next()) {
+                lane.login = login(Some(user), password);
+            }
+        } else if option.eq_ignore_ascii_case(b"SETNAME") {
+            name = Some(words.next().unwrap_or_default().to_vec());
+        }
+    }
+    name
 }
 
 fn login(user: Option<&[u8]>, password: &[u8]) -> Option<Login> {

@@ -1,7 +1,12 @@
 //! What keeps a session on a connection of its own, and what its requests do to that. No I/O.
 //!
 //! Transactions, WATCH, subscriptions, blocking commands: replies and errors are always the server's own. Invariant: a
-//! session is free again exactly when nothing is open, watched, subscribed or unanswered.
+//! session is free again exactly when nothing is open, watched, subscribed, tracked or unanswered.
+
+pub mod again;
+mod heard;
+pub mod timeout;
+pub mod tracked;
 
 use std::collections::VecDeque;
 
@@ -9,6 +14,9 @@ use super::card::Bound;
 use super::errors;
 use super::pubsub::{self, Frame, Sort};
 use crate::command::{Class, Verdict};
+use again::Again;
+use heard::Heard;
+use tracked::Tracked;
 
 /// What to do with a request of a pinned session.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,8 +44,20 @@ pub enum Expect {
     Swallow,
     /// The client gets EXECABORT instead.
     Abort,
+    /// The connection's own id at the node, not the client's to see.
+    Id,
+    /// AUTH or HELLO: with its success the session is somebody else, or speaks another version.
+    Login,
+    /// CLIENT TRACKING or CLIENT CACHING, to be remembered when accepted.
+    Tracking,
+    Monitor,
+    /// EXEC: what was queued has happened, or not.
+    Exec,
+    /// What brings a new connection to the state of the lost one; an error is the end of it.
+    Restored,
 }
 
+const MONITOR: &[u8] = b"*1\r\n$7\r\nMONITOR\r\n";
 const DISCARD: &[u8] = b"*1\r\n$7\r\nDISCARD\r\n";
 /// Raises the connection's replication offset to the master's present one (offsets.md section 5).
 const FENCE: &[u8] = b"*3\r\n$7\r\nPUBLISH\r\n$13\r\nredweir:fence\r\n$0\r\n\r\n";
@@ -50,6 +70,8 @@ enum Awaited {
     Confirms(u64),
     /// UNSUBSCRIBE and its like without names: one confirmation for each that is subscribed when its turn comes, at least one.
     Everything(Sort),
+    /// A subscription made again on a new connection: so many confirmations that are not the client's.
+    Restores(u64),
 }
 
 /// The state of a pinned session.
@@ -66,6 +88,13 @@ pub struct Pin {
     /// A transaction held a subscription command: what is subscribed now is not known, so the pin is never free again.
     unsure: bool,
     awaited: VecDeque<Awaited>,
+    /// What is sent last must be answered before anything else goes out: it blocks the connection, or changes who uses it.
+    alone: bool,
+    heard: Heard,
+    tracked: Tracked,
+    monitors: bool,
+    /// The listener lets MONITOR through.
+    pub may_monitor: bool,
     used: bool,
     /// Did something a lent connection must not keep.
     pub tainted: bool,
@@ -79,7 +108,73 @@ pub struct Pin {
 
 impl Pin {
     pub fn is_free(&self) -> bool {
-        !self.multi && !self.watching && !self.listens() && self.is_quiet()
+        !self.binds() && !self.monitors && !self.listens() && !self.tracked.is_on() && self.is_quiet()
+    }
+
+    /// A transaction or a watch is open: what it is about is at this node and nowhere else.
+    pub fn binds(&self) -> bool {
+        self.multi || self.watching
+    }
+
+    /// Whether what it holds can be told another node.
+    pub fn can_move(&self) -> bool {
+        let known = self.heard.is_known() && self.tracked.is_known();
+        !self.binds() && !self.unsure && !self.leaving && known
+    }
+
+    /// Something of it outlives its requests.
+    pub fn lasts(&self) -> bool {
+        self.listens() || self.tracked.is_on() || self.monitors
+    }
+
+    pub fn tracks(&self) -> bool {
+        self.tracked.is_on()
+    }
+
+    /// Lines come unasked from here on.
+    pub fn begin_monitor(&mut self) {
+        self.monitors = true;
+    }
+
+    pub fn monitors(&self) -> bool {
+        self.monitors
+    }
+
+    /// Begins again on a new connection: the requests that bring it to the state of the old one, whose replies are not the
+    /// client's.
+    pub fn restore(&mut self) -> Vec<Vec<u8>> {
+        self.awaited.clear();
+        self.subscribed = [0; 3];
+        (self.used, self.alone, self.blocks) = (false, false, false);
+        let mut out = Vec::new();
+        for request in self.tracked.requests() {
+            self.awaited.push_back(Awaited::Reply(Some(Expect::Restored)));
+            out.push(request.to_vec());
+        }
+        if self.monitors {
+            self.awaited.push_back(Awaited::Reply(Some(Expect::Restored)));
+            out.push(MONITOR.to_vec());
+        }
+        for (request, names) in self.heard.requests() {
+            self.awaited.push_back(Awaited::Restores(names));
+            out.push(request);
+        }
+        self.tainted |= !out.is_empty();
+        self.used = !out.is_empty();
+        out
+    }
+
+    /// A CLIENT ID goes out first.
+    pub fn ask_id(&mut self) {
+        self.send(Some(Expect::Id));
+    }
+
+    /// How many confirmations the oldest unanswered request is still to bring.
+    pub fn open(&self) -> Option<u64> {
+        match self.awaited.front() {
+            Some(Awaited::Confirms(n)) => Some(*n),
+            _ => None,
+        }
     }
 
     /// Everything sent is answered.
@@ -90,7 +185,8 @@ impl Pin {
     /// What CLIENT LIST shows of it.
     pub fn bound(&self) -> Bound {
         let subscribed = self.subscribed.map(|n| u32::try_from(n).unwrap_or(0));
-        Bound { pinned: true, subscribed, queued: self.multi.then_some(self.queued) }
+        let (tracks, monitors) = (self.tracks(), self.monitors());
+        Bound { pinned: true, subscribed, queued: self.multi.then_some(self.queued), tracks, monitors }
     }
 
     /// Something was forwarded already.
@@ -116,11 +212,18 @@ impl Pin {
     /// change the state must not go out while it is not known whether a subscription came to be.
     pub fn must_wait(&self, verdict: &Verdict) -> bool {
         let name = verdict.command.map_or("", |c| c.name);
-        if self.is_quiet() || (is_subscription(name) && !self.multi) {
+        if self.is_quiet() || (is_subscription(name) && !self.multi && !self.alone) {
             return false;
         }
         let local = matches!(verdict.class, Class::Forbidden | Class::Session | Class::Local);
-        self.confirms() || is_refused(verdict, name) || (local && !self.multi)
+        self.alone || self.confirms() || self.is_refused(verdict, name) || (local && !self.multi)
+    }
+
+    /// Not passed on: never, or not in a transaction.
+    fn is_refused(&self, verdict: &Verdict, name: &str) -> bool {
+        let may_monitor = self.may_monitor && !self.multi;
+        let named = matches!(name, "script|debug" | "client|reply") || (name == "monitor" && !may_monitor);
+        verdict.class == Class::Forbidden || named
     }
 
     /// In RESP2 a subscriber may only do what the server itself lets it.
@@ -136,7 +239,7 @@ impl Pin {
             "quit" => self.leave(Expect::Quit),
             _ if self.multi => self.queue(verdict, name),
             "client|reply" if !self.is_restricted(resp) => Admit::Identity("client|reply"),
-            _ if is_refused(verdict, name) => Admit::Answer(errors::forbidden(name)),
+            _ if self.is_refused(verdict, name) => Admit::Answer(errors::forbidden(name)),
             _ if self.is_restricted(resp) && !is_subscription(name) => self.send(None),
             "multi" => {
                 (self.multi, self.poisoned, self.queued) = (true, false, 0);
@@ -151,9 +254,21 @@ impl Pin {
                 self.send(None)
             }
             "select" => self.send(argument.and_then(super::commands::number).map(Expect::Select)),
-            "auth" | "hello" => Admit::Answer(errors::unsupported(name)),
+            "auth" | "hello" => {
+                (self.tainted, self.alone) = (true, true);
+                self.send(Some(Expect::Login))
+            }
+            "client|tracking" | "client|caching" => {
+                (self.tainted, self.alone) = (true, true);
+                self.send(Some(Expect::Tracking))
+            }
+            "monitor" => {
+                (self.tainted, self.alone) = (true, true);
+                self.send(Some(Expect::Monitor))
+            }
+            "client|trackinginfo" | "client|getredir" => self.send(None),
             "wait" | "waitaof" if wrote => {
-                self.blocks = true;
+                (self.blocks, self.alone) = (true, true);
                 self.send(Some(Expect::Swallow));
                 self.send(None);
                 Admit::Behind(FENCE)
@@ -161,7 +276,8 @@ impl Pin {
             _ if is_subscription(name) => self.subscribe(name, args),
             _ if super::client::is_ours(name) => Admit::Identity(verdict.command.map_or("", |c| c.name)),
             _ => {
-                self.blocks |= verdict.class == Class::Blocking;
+                self.alone = timeout::waits(verdict);
+                self.blocks |= self.alone || verdict.class == Class::Blocking;
                 self.tainted |= verdict.class == Class::Unknown || name == "client";
                 self.send(None)
             }
@@ -178,13 +294,15 @@ impl Pin {
             }
             "exec" | "discard" => {
                 self.end_multi();
-                self.send(None)
+                self.send((name == "exec").then_some(Expect::Exec))
             }
-            _ if is_refused(verdict, name) || matches!(name, "client|kill" | "client|unblock") => self.poison(name),
+            _ if self.is_refused(verdict, name) || matches!(name, "client|kill" | "client|unblock") => {
+                self.poison(name)
+            }
             _ => {
                 self.queued += 1;
                 self.db_unknown |= name == "select";
-                self.unsure |= is_subscription(name);
+                self.unsure |= is_subscription(name) || name == "client|tracking";
                 self.tainted |= matches!(name, "auth" | "hello") || name.starts_with("client|");
                 self.send(None)
             }
@@ -232,6 +350,7 @@ impl Pin {
     pub fn expected(&self, frame: Frame) -> Option<Expect> {
         match (frame, self.awaited.front()) {
             (Frame::Reply, Some(Awaited::Reply(expect))) => *expect,
+            (Frame::Reply | Frame::Confirmed { .. }, Some(Awaited::Restores(_))) => Some(Expect::Restored),
             _ => None,
         }
     }
@@ -241,22 +360,51 @@ impl Pin {
         match frame {
             Frame::Push => false,
             // To a subscription command: the error it ended with.
-            Frame::Reply => self.awaited.pop_front().is_some(),
+            Frame::Reply => {
+                let answered = self.awaited.pop_front().is_some();
+                self.alone &= !self.awaited.is_empty();
+                answered
+            }
             Frame::Confirmed { sort, left } => {
                 let before = self.subscribed[sort as usize].max(1) as u64;
                 self.confirmed(sort, left);
                 let open = match self.awaited.front() {
-                    Some(Awaited::Confirms(n)) => n.saturating_sub(1),
+                    Some(Awaited::Confirms(n) | Awaited::Restores(n)) => n.saturating_sub(1),
                     Some(Awaited::Everything(_)) => before - 1,
                     _ => return false,
                 };
-                self.awaited.pop_front();
+                let restores = matches!(self.awaited.pop_front(), Some(Awaited::Restores(_)));
                 if open > 0 {
-                    self.awaited.push_front(Awaited::Confirms(open));
+                    self.awaited.push_front(if restores { Awaited::Restores(open) } else { Awaited::Confirms(open) });
                 }
                 open == 0
             }
         }
+    }
+
+    /// `frame` confirms a subscription; its name is remembered as long as all of them take no more than `limit` bytes.
+    pub fn note(&mut self, frame: &[u8], limit: usize) {
+        self.heard.note(frame, limit);
+    }
+
+    /// A confirmation was too large to be seen whole.
+    pub fn forget_names(&mut self) {
+        self.heard.forget();
+    }
+
+    /// `request` is a CLIENT TRACKING or CLIENT CACHING that was accepted.
+    pub fn tracking(&mut self, request: &[u8]) {
+        self.tracked.accepted(request);
+    }
+
+    /// Another request was answered: a CLIENT CACHING before it is spent.
+    pub fn caching_spent(&mut self) {
+        self.tracked.moved_on();
+    }
+
+    /// Whether the request at hand may be sent again if its connection is lost.
+    pub fn again(&self, verdict: &Verdict) -> Again {
+        again::of(verdict, self.binds())
     }
 
     /// pubsub.c counts channels and patterns together, sharded channels by themselves.
@@ -268,11 +416,6 @@ impl Pin {
             Sort::Shard => *shards = left,
         }
     }
-}
-
-/// Never passed on, whatever the state.
-fn is_refused(verdict: &Verdict, name: &str) -> bool {
-    verdict.class == Class::Forbidden || matches!(name, "monitor" | "script|debug" | "client|reply")
 }
 
 fn is_subscription(name: &str) -> bool {

@@ -51,6 +51,18 @@ pub fn frame(frame: &[u8], listens: bool) -> Frame {
     }
 }
 
+/// Whether a frame is a line of MONITOR (replication.c replicationFeedMonitors): a time with a fraction, and ` [`.
+pub fn is_monitor_line(frame: &[u8]) -> bool {
+    let Some(line) = frame.strip_prefix(b"+") else { return false };
+    let time = line.iter().take_while(|b| b.is_ascii_digit() || **b == b'.').count();
+    time > 7 && line.get(time..time + 2) == Some(b" [")
+}
+
+/// Whether the first bytes of a frame are those of a confirmation.
+pub fn begins_confirmation(frame: &[u8]) -> bool {
+    first_word(frame).and_then(sort).is_some()
+}
+
 fn first_word(frame: &[u8]) -> Option<&[u8]> {
     let mut lines = frame.split(|b| *b == b'\n');
     let _count = lines.next()?;
@@ -63,9 +75,50 @@ fn last_integer(frame: &[u8]) -> Option<i64> {
     std::str::from_utf8(line.strip_prefix(b":")?).ok()?.parse().ok()
 }
 
+/// What a confirmation is about: its sort, whether it begins a subscription (or ends one), and the name. `None` also when
+/// nothing was subscribed to and no name is given.
+pub fn confirmation(frame: &[u8]) -> Option<(Sort, bool, &[u8])> {
+    let word = first_word(frame)?;
+    let sort = sort(word)?;
+    // Behind the count and the word: the name's length, the name, the number of subscriptions left.
+    let mut at = 0;
+    for _ in 0..3 {
+        at += 1 + frame.get(at..)?.iter().position(|b| *b == b'\n')?;
+    }
+    let rest = frame.get(at..)?.strip_prefix(b"$")?.strip_suffix(b"\r\n")?;
+    let begin = 1 + rest.iter().position(|b| *b == b'\n')?;
+    let end = rest.iter().rposition(|b| *b == b'\n')?;
+    let name = rest.get(begin..end)?.strip_suffix(b"\r")?;
+    Some((sort, !word.starts_with(b"unsub") && word.get(1..6) != Some(&b"unsub"[..]), name))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_confirmation_says_which_name_begins_or_ends() {
+        let table: &[(&[u8], Option<(Sort, bool, &[u8])>)] = &[
+            (b"*3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n", Some((Sort::Channel, true, b"a"))),
+            (b">3\r\n$12\r\npunsubscribe\r\n$3\r\n\r\n*\r\n:1\r\n", Some((Sort::Pattern, false, b"\r\n*"))),
+            (b">3\r\n$10\r\nssubscribe\r\n$0\r\n\r\n:1\r\n", Some((Sort::Shard, true, b""))),
+            (b">3\r\n$12\r\nsunsubscribe\r\n$1\r\ns\r\n:0\r\n", Some((Sort::Shard, false, b"s"))),
+            (b">3\r\n$11\r\nunsubscribe\r\n_\r\n:0\r\n", None),
+            (b"*3\r\n$11\r\nunsubscribe\r\n$-1\r\n:0\r\n", None),
+            (b"*3\r\n$7\r\nmessage\r\n$1\r\na\r\n$1\r\nx\r\n", None),
+        ];
+        for (bytes, expected) in table {
+            assert_eq!(confirmation(bytes), *expected, "{}", bytes.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn a_line_of_monitor_is_no_reply() {
+        assert!(is_monitor_line(b"+1339518083.107412 [0 127.0.0.1:60866] \"keys\" \"*\"\r\n"));
+        for reply in [&b"+OK\r\n"[..], b"+RESET\r\n", b"+12 [\r\n", b"$2\r\n+1\r\n"] {
+            assert!(!is_monitor_line(reply));
+        }
+    }
 
     #[test]
     fn tells_frames_apart() {

@@ -1,10 +1,13 @@
 //! A session on a connection of its own: bytes both ways, until it is free again.
 //!
 //! Also the way of a request too large to be held: it streams through. Must not buffer a large value. Invariant: what a
-//! slow side cannot take stops the other side's reading, and nobody else's.
+//! slow side cannot take stops the other side's reading, and nobody else's; only subscribers are read for on, and cut off.
 
 mod from_client;
 mod from_node;
+mod queued;
+mod renew;
+mod unblock;
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -13,28 +16,53 @@ use std::time::Instant;
 
 use super::card::Bound;
 use super::outbox::Outbox;
-use super::pin::Pin;
+use super::pin::again::Again;
+use super::pin::{Pin, timeout};
 use super::pubsub::Frame;
-use super::state::State;
+use super::settle::Settled;
+use super::state::{State, Unblock};
 use super::{Session, kind};
 use crate::command;
 use crate::metrics::Count;
 use crate::resp::{Args, ReplyScanner, Scan};
 use crate::route::Want;
-use crate::upstream::{Buffer, LaneId, Lease};
+use crate::upstream::{Buffer, Lease};
 
 /// Bytes queued for one side above which the other is not read.
 const FULL: usize = 256 * 1024;
 
-/// How a relay ended.
+/// How a relay ended, or what interrupts it.
 enum End {
     /// Nothing binds the session to the connection any more.
     Free,
+    /// Nor is there a connection any more.
+    Bare,
     Close,
-    /// The node has closed, having said all it had to say.
+    /// Closes when the client has what is queued for it.
     Over,
     /// The client sent RESET and it was answered.
     Reset,
+    /// The connection answers nothing more.
+    Lost,
+    /// Its node is not what it was lent for, or is going down.
+    Moved,
+    /// Somebody wants the blocking command to end.
+    Unblock(Unblock),
+}
+
+/// A request on its way to the node, or there, and not answered.
+struct Sent {
+    at: Instant,
+    again: Again,
+    /// Empty when it is not to be sent again.
+    bytes: Vec<u8>,
+}
+
+/// A request to send again.
+struct Repeat {
+    bytes: Vec<u8>,
+    /// Since when it has been waiting, if waiting is what it is for.
+    waits: Option<Instant>,
 }
 
 struct Relay {
@@ -52,15 +80,33 @@ struct Relay {
     streaming: bool,
     eof: bool,
     lost: bool,
-    /// When the requests still unanswered were taken.
-    since: VecDeque<Instant>,
+    /// Nothing more goes to this node; what it still answers is good.
+    parting: bool,
+    /// What the server still owes, oldest first, as the pin counts it.
+    sent: VecDeque<Sent>,
+    /// The bytes in `sent`.
+    kept: usize,
+    /// Replies held back from the first refused request on, until everything sent is answered.
+    settled: Vec<Settled>,
+    /// What came back unexecuted.
+    again: Vec<Repeat>,
+    queued: queued::Queued,
+    /// Since when no node has answered anything.
+    stuck: Option<Instant>,
+    begun: Instant,
 }
 
 impl Session {
     /// `request` needs a connection of its own.
     pub(super) async fn pin(self: &Rc<Self>, request: &[u8]) -> bool {
+        if timeout::waits(&command::classify(Args::new(request))) {
+            return match self.begin_waiting(request).await {
+                Ok(relay) => self.relay(relay, Count::Pins).await,
+                Err(end) => self.after_relay(end, None).await,
+            };
+        }
         self.state.borrow_mut().input.splice(0..0, request.iter().copied());
-        self.relay(Want::Master, Count::Pins).await
+        self.lease_and_relay(Want::Master, Count::Pins).await
     }
 
     /// The request at the front of the input is too large to be held.
@@ -70,42 +116,55 @@ impl Session {
             let verdict = command::classify(Args::new(&s.input));
             kind::of(&verdict, || None) == kind::Kind::Read
         };
-        self.relay(if read { Want::Read } else { Want::Master }, Count::LargeStreams).await
+        self.lease_and_relay(if read { Want::Read } else { Want::Master }, Count::LargeStreams).await
     }
 
-    async fn relay(self: &Rc<Self>, want: Want, what: Count) -> bool {
+    async fn lease_and_relay(self: &Rc<Self>, want: Want, what: Count) -> bool {
         let (lane, db) = {
             let s = self.state.borrow();
             (s.lane, s.db)
         };
-        let lease = match self.lease_in(lane, want, db).await {
-            Ok(lease) => lease,
-            Err(text) => return self.refuse_front(&text),
-        };
+        match self.lease_in(lane, want, db).await {
+            Ok(lease) => self.relay(Relay::new(lease, want), what).await,
+            Err(text) => self.refuse_front(&text),
+        }
+    }
+
+    async fn relay(&self, mut relay: Relay, what: Count) -> bool {
         let cells = &self.front.cells;
         cells.count(what, 1);
         cells.pinned.add(1);
-        let mut relay = Relay::new(lease, want);
-        let end = std::future::poll_fn(|cx| relay.poll(self, &mut self.state.borrow_mut(), cx)).await;
+        relay.pin.may_monitor = self.front.listener.monitor;
+        {
+            let s = &mut *self.state.borrow_mut();
+            s.behind_write |= relay.want == Want::Master;
+            s.bound.pinned = true;
+        }
+        let (end, relay) = self.carry(relay).await;
         cells.pinned.sub(1);
+        self.after_relay(end, relay).await
+    }
+
+    async fn after_relay(&self, end: End, relay: Option<Relay>) -> bool {
         {
             let s = &mut *self.state.borrow_mut();
             s.scanner.reset();
             s.rescan = true;
             s.bound = Bound::default();
-            s.closing |= relay.eof;
-            s.behind_write |= want == Want::Master;
+            s.closing |= relay.as_ref().is_some_and(|relay| relay.eof);
+            (s.blocked, s.unblock) = (false, None);
         }
-        match end {
-            End::Close => false,
-            End::Over => self.close_after_replies(),
-            End::Reset => self.reset_after_pin(),
-            End::Free => self.free(relay, lane).await,
+        match (end, relay) {
+            (End::Over, _) => self.close_after_replies(),
+            (End::Reset, _) => self.reset_after_pin(),
+            (End::Free, Some(relay)) => self.free(relay).await,
+            (End::Bare, _) => true,
+            _ => false,
         }
     }
 
     /// False: the session must end.
-    async fn free(&self, mut relay: Relay, lane: LaneId) -> bool {
+    async fn free(&self, mut relay: Relay) -> bool {
         if relay.pin.db_unknown {
             match self.current_db(&mut relay.lease, relay.want).await {
                 Some(db) => self.state.borrow_mut().db = db,
@@ -114,7 +173,11 @@ impl Session {
             }
         }
         if !relay.pin.tainted && !relay.lost {
-            relay.lease.set_db(self.state.borrow().db);
+            let (lane, db) = {
+                let s = self.state.borrow();
+                (s.lane, s.db)
+            };
+            relay.lease.set_db(db);
             self.front.pool.give_back(lane, relay.lease);
         }
         true
@@ -152,8 +215,25 @@ impl Relay {
             streaming: false,
             eof: false,
             lost: false,
-            since: VecDeque::new(),
+            parting: false,
+            sent: VecDeque::new(),
+            kept: 0,
+            settled: Vec::new(),
+            again: Vec::new(),
+            queued: queued::Queued::default(),
+            stuck: None,
+            begun: Instant::now(),
         }
+    }
+
+    /// Until it ends or is interrupted.
+    async fn run(&mut self, session: &Session) -> End {
+        std::future::poll_fn(|cx| self.poll(session, &mut session.state.borrow_mut(), cx)).await
+    }
+
+    /// A blocking command is at the node, and is what is answered next.
+    fn waits(&self) -> bool {
+        self.sent.front().is_some_and(|sent| sent.again == Again::Waiting)
     }
 
     fn poll(&mut self, session: &Session, s: &mut State, cx: &mut Context<'_>) -> Poll<End> {
@@ -163,8 +243,8 @@ impl Relay {
                 return Poll::Ready(End::Close);
             }
             session.front.wait_for_change(session.id, cx.waker(), &mut s.round);
-            if !session.front.still_serves(&self.lease.target, self.want) {
-                return Poll::Ready(End::Close);
+            if let Some(end) = self.interrupted(session, s) {
+                return Poll::Ready(end);
             }
             if let Some(end) = self.take_requests(session, s) {
                 return Poll::Ready(end);
@@ -173,21 +253,27 @@ impl Relay {
                 self.lost = true;
             }
             let mut moved = false;
-            if s.out.len() < FULL {
+            if s.out.len() < FULL || self.pin.lasts() {
                 match self.poll_node(session, s, cx) {
                     Poll::Ready(Some(end)) => return Poll::Ready(end),
                     Poll::Ready(None) => moved = true,
                     Poll::Pending => {}
                 }
             }
+            if self.pin.is_quiet() && self.conclude(session, s) {
+                return Poll::Ready(End::Lost);
+            }
             if self.pin.is_free() && self.out.is_empty() && !self.streaming && s.out.is_empty() && self.settled(s) {
                 return Poll::Ready(End::Free);
             }
+            if self.parting && self.pin.is_quiet() {
+                return Poll::Ready(End::Lost);
+            }
             let room = self.streaming || s.input.len() <= session.front.limits.large_bytes.max(FULL);
             if !self.eof && self.out.len() < FULL && room {
-                match self.poll_client(session, s, cx) {
+                match session.poll_client(s, cx) {
                     Poll::Ready(Err(_)) => return Poll::Ready(End::Close),
-                    Poll::Ready(Ok(())) => moved = true,
+                    Poll::Ready(Ok(n)) => (moved, self.eof) = (true, n == 0),
                     Poll::Pending => {}
                 }
             }
@@ -196,10 +282,10 @@ impl Relay {
             if s.closing && idle && s.input.is_empty() {
                 return Poll::Ready(End::Close);
             }
-            if self.eof && (self.pin.blocks || self.streaming || self.pin.listens()) {
+            if self.eof && (self.pin.blocks || self.streaming || self.pin.lasts()) {
                 return Poll::Ready(End::Close);
             }
-            s.bound = self.pin.bound();
+            (s.bound, s.blocked) = (self.pin.bound(), self.waits());
             if moved {
                 s.seen = session.front.clock.now();
             }
@@ -208,6 +294,18 @@ impl Relay {
                 return if self.eof && idle { Poll::Ready(End::Close) } else { Poll::Pending };
             }
         }
+    }
+
+    /// What keeps it from going on at this node.
+    fn interrupted(&self, session: &Session, s: &mut State) -> Option<End> {
+        s.blocked = self.waits();
+        if self.parting {
+            return None;
+        }
+        if let Some(how) = s.unblock.take().filter(|_| s.blocked) {
+            return Some(End::Unblock(how));
+        }
+        (!session.front.still_serves(&self.lease.target, self.want)).then_some(End::Moved)
     }
 
     /// No request that belongs on this connection waits in the input (one that is free may go back with some left).

@@ -46,6 +46,11 @@ pub enum Refused {
 }
 
 impl Refused {
+    /// The bound on leased connections is reached.
+    pub fn is_full(&self) -> bool {
+        matches!(self, Refused::Io(e) if e.kind() == io::ErrorKind::WouldBlock)
+    }
+
     /// The node knows the user no more, or not with this password.
     pub fn is_login(&self) -> bool {
         matches!(self, Refused::Handshake(text) if ["WRONGPASS", "NOAUTH", "NOPERM"].iter().any(|code| text.starts_with(code)))

@@ -14,6 +14,8 @@ use crate::resp::encode;
 pub struct Lease {
     pub stream: TcpStream,
     pub target: Target,
+    /// The connection's id at the node, as far as it was asked for; a node that will not tell is not asked twice.
+    pub id: Option<u64>,
     db: u32,
     out: Rc<Cell<usize>>,
 }
@@ -21,7 +23,7 @@ pub struct Lease {
 impl Lease {
     pub(super) fn new(stream: TcpStream, target: Target, out: Rc<Cell<usize>>) -> Self {
         out.set(out.get() + 1);
-        Self { stream, target, db: 0, out }
+        Self { stream, target, id: None, db: 0, out }
     }
 
     /// Brings the connection to `db`.

@@ -20,6 +20,24 @@ const TABLE: &[(&[u8], Refusal)] = &[
     (b"-MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.", Refusal::MasterDown),
 ];
 
+/// Replies to a command that waited at a node, or was about to, when the node's role changed or its client was let go on
+/// request (blocked.c disconnectAllBlockedClients, networking.c clientCommand, replication.c waitCommand).
+const WAITED: &[&[u8]] = &[
+    b"-UNBLOCKED force unblock from blocking operation, instance state changed",
+    b"-ERR WAIT cannot be used with replica instances.",
+    b"-ERR WAITAOF cannot be used with replica instances.",
+];
+
+/// The node let a blocking command go unexecuted because it is no longer what it was.
+pub fn of_waiting(reply: &[u8]) -> bool {
+    WAITED.iter().any(|text| reply.starts_with(text))
+}
+
+/// It did so because somebody asked for it.
+pub fn was_unblocked(reply: &[u8]) -> bool {
+    reply.starts_with(b"-UNBLOCKED client unblocked via CLIENT UNBLOCK")
+}
+
 /// What stands before a refusal of EXEC itself (multi.c execCommandAbort): the transaction was queued before the node's role
 /// changed, and is gone without effect.
 const ABORTED: &[u8] = b"-EXECABORT Transaction discarded because of: ";

@@ -5,6 +5,7 @@
 mod clients;
 mod failover;
 mod many;
+mod pinned;
 mod pipeline;
 mod see;
 mod speak;

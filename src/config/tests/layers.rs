@@ -141,6 +141,7 @@ fn every_setting_reaches_its_field_by_flag() {
             auth: ClientAuth::Proxy,
             hold: millis(1000),
             hold_bytes: 1024,
+            monitor: false,
         }],
         drain: Duration::ZERO,
         file: None,

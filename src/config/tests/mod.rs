@@ -63,6 +63,7 @@ fn the_defaults() {
             auth: ClientAuth::Passthrough,
             hold: secs(10),
             hold_bytes: 256 << 20,
+            monitor: false,
         }],
         drain: secs(5),
         file: Some("f".into()),

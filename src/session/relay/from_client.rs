@@ -10,58 +10,55 @@ use std::time::Instant;
 
 use tokio::io::{AsyncRead, ReadBuf};
 
-use super::{End, FULL, Relay};
+use super::{End, FULL, Relay, Sent};
 use crate::command;
 use crate::metrics::{Count, Kind as Label, Reason};
 use crate::resp::{Args, Scan, Violation, inline};
 use crate::route::Want;
-use crate::session::pin::Admit;
+use crate::session::pin::again::Again;
+use crate::session::pin::{Admit, tracked};
 use crate::session::state::State;
 use crate::session::{Session, errors};
 use crate::topology::Hint;
 
-impl Relay {
-    pub(super) fn poll_client(
-        &mut self,
-        session: &Session,
-        s: &mut State,
-        cx: &mut Context<'_>,
-    ) -> Poll<io::Result<()>> {
-        let mut scratch = session.front.scratch.borrow_mut();
+/// Asks a node for the connection's id there, for the case that what follows must be unblocked.
+const CLIENT_ID: &[u8] = b"*2\r\n$6\r\nCLIENT\r\n$2\r\nID\r\n";
+
+impl Session {
+    /// One read; 0 is the end.
+    pub(super) fn poll_client(&self, s: &mut State, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let mut scratch = self.front.scratch.borrow_mut();
         let mut room = ReadBuf::new(&mut scratch);
         ready!(StdPin::new(&mut s.stream).poll_read(cx, &mut room))?;
-        if room.filled().is_empty() {
-            self.eof = true;
-        }
-        session.front.cells.count(Count::BytesFromClients, room.filled().len() as u64);
+        self.front.cells.count(Count::BytesFromClients, room.filled().len() as u64);
         s.input.extend_from_slice(room.filled());
-        Poll::Ready(Ok(()))
+        Poll::Ready(Ok(room.filled().len()))
     }
+}
 
+impl Relay {
     /// Moves what can be moved from the client's input towards the node.
     pub(super) fn take_requests(&mut self, session: &Session, s: &mut State) -> Option<End> {
         if self.want == Want::Master && session.front.is_held() {
             // A switch has begun: nothing more for the old master.
             return None;
         }
+        if self.parting || !self.settled.is_empty() {
+            return None;
+        }
+        let most = session.front.limits.pipeline;
         let mut taken = 0;
         let mut end = None;
-        while taken < s.input.len() && self.out.len() < FULL && end.is_none() && !self.pin.leaving {
+        while taken < s.input.len() && self.out.len() < FULL && self.sent.len() < most && end.is_none() {
+            if self.pin.leaving {
+                break;
+            }
             let input = &s.input[taken..];
             if self.streaming {
-                match s.scanner.stream(input) {
-                    Ok((n, done)) => {
-                        self.out.push(&input[..n]);
-                        taken += n;
-                        self.streaming = !done;
-                        if n == 0 {
-                            break;
-                        }
-                    }
-                    Err(violation) => {
-                        end = self.violated(session, s, violation);
-                        break;
-                    }
+                match self.stream(session, s, taken) {
+                    Ok(0) => break,
+                    Ok(n) => taken += n,
+                    Err(violated) => end = violated,
                 }
                 continue;
             }
@@ -72,7 +69,7 @@ impl Relay {
                 }
                 Scan::Request { len } => {
                     let request = input[..len].to_vec();
-                    match self.admit(session, s, &request) {
+                    match self.admit(session, s, request) {
                         true => taken += len,
                         false => break,
                     }
@@ -91,8 +88,10 @@ impl Relay {
                     let line = input[..len - 1].strip_suffix(b"\r").unwrap_or(&input[..len - 1]);
                     match inline::to_array(line) {
                         Ok(request) if request.is_empty() => taken += len,
-                        Ok(request) if self.admit(session, s, &request) => taken += len,
-                        Ok(_) => break,
+                        Ok(request) => match self.admit(session, s, request) {
+                            true => taken += len,
+                            false => break,
+                        },
                         Err(violation) => {
                             end = self.violated(session, s, violation);
                             break;
@@ -109,9 +108,21 @@ impl Relay {
         end
     }
 
+    /// Bytes of a request that is streaming, from `at` on: how many went through. A violation ends the session.
+    fn stream(&mut self, session: &Session, s: &mut State, at: usize) -> Result<usize, Option<End>> {
+        match s.scanner.stream(&s.input[at..]) {
+            Ok((n, done)) => {
+                self.out.push(&s.input[at..at + n]);
+                self.streaming = !done;
+                Ok(n)
+            }
+            Err(violation) => Err(self.violated(session, s, violation)),
+        }
+    }
+
     /// A request too large to be held begins to go through.
     fn begin_stream(&mut self, s: &mut State, verdict: &command::Verdict) -> Option<End> {
-        self.since.push_back(Instant::now());
+        self.sent.push_back(Sent { at: Instant::now(), again: Again::Never, bytes: Vec::new() });
         s.wrote = true;
         match self.pin.admit(verdict, None, 2, s.resp, s.wrote) {
             Admit::Forward => {
@@ -138,8 +149,8 @@ impl Relay {
     }
 
     /// Carries one whole request out; false: not yet, something before it is unanswered.
-    fn admit(&mut self, session: &Session, s: &mut State, request: &[u8]) -> bool {
-        let args = Args::new(request);
+    fn admit(&mut self, session: &Session, s: &mut State, request: Vec<u8>) -> bool {
+        let args = Args::new(&request);
         let verdict = command::classify(args);
         let local =
             matches!(verdict.class, command::Class::Forbidden | command::Class::Session | command::Class::Local);
@@ -148,17 +159,24 @@ impl Relay {
             return false;
         }
         s.acts_on(verdict.command.map_or("", |c| c.name));
-        let admitted = self.pin.admit(&verdict, args.clone().nth(1), args.remaining(), s.resp, s.wrote);
-        if !matches!(admitted, Admit::Answer(_) | Admit::Identity(_)) {
-            self.since.push_back(Instant::now());
+        if verdict.command.is_some_and(|c| c.name == "client|tracking") && tracked::redirects(&request) {
+            session.push(s, errors::NO_REDIRECT);
+            s.silence.end_next();
+            return true;
         }
+        let most = session.front.limits.large_bytes;
+        let again = self.pin.again(&verdict);
+        if again == Again::Waiting && self.lease.id.is_none() {
+            self.pin.ask_id();
+            self.send(CLIENT_ID.to_vec(), Again::Ours, most);
+        }
+        let admitted = self.pin.admit(&verdict, args.clone().nth(1), args.remaining(), s.resp, s.wrote);
         match admitted {
-            Admit::Forward => self.out.push(request),
-            Admit::Instead(other) => self.out.push(other),
+            Admit::Forward => self.send(request, again, most),
+            Admit::Instead(other) => self.send(other.to_vec(), Again::Never, most),
             Admit::Behind(first) => {
-                self.since.push_back(Instant::now());
-                self.out.push(first);
-                self.out.push(request);
+                self.send(first.to_vec(), Again::Ours, most);
+                self.send(request, again, most);
             }
             Admit::Answer(text) => {
                 session.front.cells.count(Count::RefusedForbidden, 1);
@@ -166,7 +184,7 @@ impl Relay {
                 s.silence.end_next();
             }
             Admit::Identity(name) => {
-                session.client_aside(s, name, request);
+                session.client_aside(s, name, &request);
             }
         }
         s.wrote |= !local;
@@ -178,5 +196,14 @@ impl Relay {
         };
         session.front.cells.routed(self.lease.target.node, Label::Pinned, reason, 1);
         true
+    }
+
+    /// Puts a request on its way, as the pin has counted it; kept as long as all of them are no more than `most` bytes.
+    pub(super) fn send(&mut self, request: Vec<u8>, again: Again, most: usize) {
+        self.out.push(&request);
+        let fits = self.kept + request.len() <= most;
+        let (again, bytes) = if fits { (again, request) } else { (Again::Never, Vec::new()) };
+        self.kept += bytes.len();
+        self.sent.push_back(Sent { at: Instant::now(), again, bytes });
     }
 }
