@@ -81,6 +81,10 @@ impl Session {
         }
         match name {
             "client|list" => self.list(words).await.into(),
+            // As a server outside import mode does.
+            "client|import-source" if !words.get(2).is_some_and(|word| word.eq_ignore_ascii_case(b"off")) => {
+                self.misused(words, errors::unsupported(name)).await.into()
+            }
             "client|kill" => self.kill(words).await,
             "client|unblock" => self.let_go(words).await.into(),
             "client|no-touch" => self.no_touch(words).await.into(),
@@ -109,7 +113,7 @@ impl Session {
             "client|reply" => set_reply_mode(s, word(2)),
             // The keys of this session are nobody's to hear of.
             "client|getredir" => integer(-1),
-            "client|import-source" if word(2).eq_ignore_ascii_case(b"off") => errors::OK.to_vec(),
+            "client|import-source" => errors::OK.to_vec(),
             other => errors::unsupported(other),
         }
     }
@@ -119,8 +123,9 @@ impl Session {
         let Some(filter) = Filter::of_list(words) else {
             return self.misused(words, errors::unsupported("client|list")).await;
         };
-        if let Err(refused) = self.entitled("client|list", words).await {
-            return refused;
+        match self.judged(&filter::harmless_list(words)).await {
+            Ok(reply) if reply.first() != Some(&b'-') => {}
+            Ok(refused) | Err(refused) => return refused,
         }
         let ids = filter.ids.clone();
         let found = self.front.shared.roll.call(What::List(filter)).await;
