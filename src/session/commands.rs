@@ -106,6 +106,9 @@ impl Session {
             (_, "select") => self.select(request).await,
             (_, "auth") => self.auth(request).await,
             (_, "hello") => self.hello(request).await,
+            (_, "client|tracking" | "client|trackinginfo" | "client|caching" | "client|getredir") => {
+                self.pin(request).await
+            }
             _ if super::client::is_ours(name) => self.client(name, request).await,
             _ => self.pin(request).await,
         }

@@ -185,7 +185,8 @@ impl Pin {
     /// What CLIENT LIST shows of it.
     pub fn bound(&self) -> Bound {
         let subscribed = self.subscribed.map(|n| u32::try_from(n).unwrap_or(0));
-        Bound { pinned: true, subscribed, queued: self.multi.then_some(self.queued) }
+        let (tracks, monitors) = (self.tracks(), self.monitors());
+        Bound { pinned: true, subscribed, queued: self.multi.then_some(self.queued), tracks, monitors }
     }
 
     /// Something was forwarded already.
