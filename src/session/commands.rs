@@ -107,6 +107,9 @@ impl Session {
             (_, "select") => self.select(request).await,
             (_, "auth") => self.auth(request).await,
             (_, "hello") => self.hello(request).await,
+            (_, "client|tracking" | "client|trackinginfo" | "client|caching" | "client|getredir") => {
+                self.pin(request).await
+            }
             _ if super::client::is_ours(name) => self.client(name, request).await,
             (_, "info") => self.info(request).await,
             (Class::Unknown, _) if self.is_ours(request) => self.redweir(request).await,

@@ -147,8 +147,7 @@ pub fn unknown_option(option: &[u8]) -> Vec<u8> {
 }
 
 pub fn info_invalid(option: &[u8]) -> Vec<u8> {
-    let lower = option.to_ascii_lowercase();
-    one_line("-ERR ", &lower, " cannot contain spaces, newlines or special characters.")
+    one_line("-ERR ", option, " cannot contain spaces, newlines or special characters.")
 }
 
 fn one_line(before: &str, middle: &[u8], after: &str) -> Vec<u8> {

@@ -142,7 +142,11 @@ impl Session {
         cells.count(what, 1);
         cells.pinned.add(1);
         relay.pin.may_monitor = self.front.listener.monitor;
-        self.state.borrow_mut().behind_write |= relay.want == Want::Master;
+        {
+            let s = &mut *self.state.borrow_mut();
+            s.behind_write |= relay.want == Want::Master;
+            s.bound.pinned = true;
+        }
         let (end, relay) = self.carry(relay).await;
         cells.pinned.sub(1);
         self.after_relay(end, relay).await
@@ -153,9 +157,9 @@ impl Session {
             let s = &mut *self.state.borrow_mut();
             s.scanner.reset();
             s.rescan = true;
+            s.bound = Bound::default();
             s.closing |= relay.as_ref().is_some_and(|relay| relay.eof);
             (s.blocked, s.unblock) = (false, None);
-            s.bound = Bound::default();
         }
         match (end, relay) {
             (End::Over, _) => self.close_after_replies(),
@@ -290,8 +294,7 @@ impl Relay {
             if self.eof && (self.pin.blocks || self.streaming || self.pin.lasts()) {
                 return Poll::Ready(End::Close);
             }
-            s.bound = self.pin.bound();
-            s.blocked = self.waits();
+            (s.bound, s.blocked) = (self.pin.bound(), self.waits());
             if moved {
                 s.seen = session.front.clock.now();
             }
