@@ -14,6 +14,9 @@ pub struct Bound {
     pub subscribed: [u32; 3],
     /// Requests queued since MULTI.
     pub queued: Option<u32>,
+    /// CLIENT TRACKING and MONITOR are on.
+    pub tracks: bool,
+    pub monitors: bool,
 }
 
 /// What getClientType tells apart among a proxy's clients: replicas and masters are none.
@@ -74,9 +77,11 @@ impl Card {
 
     fn flags(&self) -> String {
         let flags = [
+            (self.bound.monitors, 'O'),
             (self.sort() == Sort::Pubsub, 'P'),
             (self.bound.queued.is_some(), 'x'),
             (self.blocked, 'b'),
+            (self.bound.tracks, 't'),
             (self.closing, 'c'),
             (self.no_evict, 'e'),
             (self.no_touch, 'T'),
@@ -93,7 +98,7 @@ impl Card {
         let mut line = format!(
             "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} db={} sub={sub} psub={psub} ssub={ssub} \
              multi={multi} qbuf={} qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll={} omem={} tot-mem={} \
-             events={events} cmd={} user={} redir=-1 resp={}",
+             events={events} cmd={} user={} redir={} resp={}",
             self.id,
             self.addr,
             self.laddr,
@@ -109,6 +114,8 @@ impl Card {
             self.input + self.output,
             if self.command.is_empty() { "NULL" } else { self.command },
             self.user,
+            // Itself, if anybody.
+            if self.bound.tracks { 0 } else { -1 },
             self.resp,
         );
         if let Some((name, version)) = &self.library {
@@ -156,12 +163,14 @@ mod tests {
 
     #[test]
     fn a_line_shows_what_the_session_does() {
-        let bound = |subscribed, queued| Bound { pinned: true, subscribed, queued };
+        let bound = |subscribed, queued| Bound { pinned: true, subscribed, queued, ..Bound::default() };
         let table = [
             (Card { bound: bound([2, 1, 0], None), ..card() }, vec!["flags=P ", "sub=2 psub=1 ssub=0 multi=-1"]),
             (Card { bound: bound([0, 0, 3], None), ..card() }, vec!["flags=P ", "sub=0 psub=0 ssub=3"]),
             (Card { bound: bound([0; 3], Some(0)), ..card() }, vec!["flags=x ", "multi=0 "]),
             (Card { bound: bound([1, 0, 0], Some(4)), ..card() }, vec!["flags=Px ", "multi=4 "]),
+            (Card { bound: Bound { tracks: true, ..Bound::default() }, ..card() }, vec!["flags=t ", "redir=0 "]),
+            (Card { bound: Bound { monitors: true, ..Bound::default() }, ..card() }, vec!["flags=O ", "redir=-1 "]),
             (Card { blocked: true, ..card() }, vec!["flags=b "]),
             (Card { no_evict: true, no_touch: true, ..card() }, vec!["flags=eT "]),
             (Card { output: 5, input: 2, ..card() }, vec!["qbuf=2 ", "oll=1 omem=5 tot-mem=7 events=rw "]),

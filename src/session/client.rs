@@ -23,6 +23,7 @@ pub fn is_ours(name: &str) -> bool {
             | "client|getname"
             | "client|setname"
             | "client|setinfo"
+            | "client|getredir"
             | "client|no-evict"
             | "client|no-touch"
             | "client|capa"
@@ -80,8 +81,12 @@ impl Session {
         }
         match name {
             "client|list" => self.list(words).await.into(),
+            // As a server outside import mode does.
+            "client|import-source" if !words.get(2).is_some_and(|word| word.eq_ignore_ascii_case(b"off")) => {
+                self.misused(words, errors::unsupported(name)).await.into()
+            }
             "client|kill" => self.kill(words).await,
-            "client|unblock" => self.unblock(words).await.into(),
+            "client|unblock" => self.let_go(words).await.into(),
             "client|no-touch" => self.no_touch(words).await.into(),
             _ => match self.allowed(name, words).await {
                 Ok(()) => self.identity(&mut self.state.borrow_mut(), name, words).into(),
@@ -107,7 +112,8 @@ impl Session {
             "client|capa" => errors::OK.to_vec(),
             "client|reply" => set_reply_mode(s, word(2)),
             // The keys of this session are nobody's to hear of.
-            "client|import-source" if word(2).eq_ignore_ascii_case(b"off") => errors::OK.to_vec(),
+            "client|getredir" => integer(-1),
+            "client|import-source" => errors::OK.to_vec(),
             other => errors::unsupported(other),
         }
     }
@@ -117,8 +123,9 @@ impl Session {
         let Some(filter) = Filter::of_list(words) else {
             return self.misused(words, errors::unsupported("client|list")).await;
         };
-        if let Err(refused) = self.entitled("client|list", words).await {
-            return refused;
+        match self.judged(&filter::harmless_list(words)).await {
+            Ok(reply) if reply.first() != Some(&b'-') => {}
+            Ok(refused) | Err(refused) => return refused,
         }
         let ids = filter.ids.clone();
         let found = self.front.shared.common.roll.call(What::List(filter)).await;
@@ -155,7 +162,7 @@ impl Session {
     }
 
     /// CLIENT UNBLOCK id [TIMEOUT|ERROR]
-    async fn unblock(&self, words: &[&[u8]]) -> Vec<u8> {
+    async fn let_go(&self, words: &[&[u8]]) -> Vec<u8> {
         let [client, unblock, id, reason @ ..] = words else { return errors::SYNTAX.to_vec() };
         // No client of a node has this id, so a reason can be judged there.
         match self.judged(&[&[*client, *unblock, b"0"], reason].concat()).await {

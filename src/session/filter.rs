@@ -93,6 +93,8 @@ impl Filter {
 
 /// No connection of a node has this address.
 const NOWHERE: &[u8] = b"none";
+/// No client of a node has this id.
+const NOBODY: &[u8] = b"9223372036854775807";
 
 /// The same CLIENT KILL in a form that a node judges in full and that kills nobody. `None`: there is none, and no server
 /// takes it.
@@ -108,6 +110,19 @@ pub fn harmless_kill<'a>(words: &[&'a [u8]]) -> Option<Vec<&'a [u8]>> {
     }
     // A value is missing, or it is Valkey's list of ids.
     (!options.iter().any(|option| is(option, "laddr"))).then(|| [head, &nowhere, options].concat())
+}
+
+/// The same CLIENT LIST with none of the clients it is about.
+pub fn harmless_list<'a>(words: &[&'a [u8]]) -> Vec<&'a [u8]> {
+    let head = words.get(..2).unwrap_or_default();
+    match words.get(2..).unwrap_or_default() {
+        [option, ids @ ..] if is(option, "id") => {
+            // Whether there is an id 0 is the server's to say.
+            let none = |id: &&'a [u8]| if integer(id).is_some_and(|id| id > 0) { NOBODY } else { *id };
+            head.iter().copied().chain([*option]).chain(ids.iter().map(none)).collect()
+        }
+        _ => [head, &[b"ID", NOBODY]].concat(),
+    }
 }
 
 fn is(word: &[u8], name: &str) -> bool {
@@ -206,6 +221,17 @@ mod tests {
             "CLIENT KILL MAXAGE -1",
         ] {
             assert_eq!(Filter::of_kill(&words(line)), None, "{line}");
+        }
+    }
+
+    #[test]
+    fn what_a_node_is_asked_lists_nobody() {
+        for (line, expected) in [
+            ("CLIENT LIST", "CLIENT LIST ID 9223372036854775807"),
+            ("client list TYPE normal", "client list ID 9223372036854775807"),
+            ("CLIENT LIST ID 0 7 -1", "CLIENT LIST ID 0 9223372036854775807 -1"),
+        ] {
+            assert_eq!(harmless_list(&words(line)), words(expected), "{line}");
         }
     }
 

@@ -185,7 +185,8 @@ impl Pin {
     /// What CLIENT LIST shows of it.
     pub fn bound(&self) -> Bound {
         let subscribed = self.subscribed.map(|n| u32::try_from(n).unwrap_or(0));
-        Bound { pinned: true, subscribed, queued: self.multi.then_some(self.queued) }
+        let (tracks, monitors) = (self.tracks(), self.monitors());
+        Bound { pinned: true, subscribed, queued: self.multi.then_some(self.queued), tracks, monitors }
     }
 
     /// Something was forwarded already.
@@ -311,6 +312,16 @@ impl Pin {
     fn poison(&mut self, name: &str) -> Admit {
         self.poisoned = true;
         Admit::Answer(errors::forbidden(name))
+    }
+
+    /// A request was refused here: a transaction it belonged to must not run.
+    pub fn spoil(&mut self) {
+        self.poisoned |= self.multi;
+    }
+
+    /// Neither a transaction nor a subscriber of RESP2: other commands are answered as ever.
+    pub fn is_open(&self, resp: u8) -> bool {
+        !self.multi && !self.is_restricted(resp)
     }
 
     fn leave(&mut self, expect: Expect) -> Admit {

@@ -78,6 +78,8 @@ struct Relay {
     piece: Option<Frame>,
     /// A large request is streaming from the client.
     streaming: bool,
+    /// The node has answered something without an error.
+    accepted: bool,
     eof: bool,
     lost: bool,
     /// Nothing more goes to this node; what it still answers is good.
@@ -111,6 +113,11 @@ impl Session {
 
     /// The request at the front of the input is too large to be held.
     pub(super) async fn large(self: &Rc<Self>) -> bool {
+        let refusal = self.large_refusal(&self.state.borrow().input);
+        if let Some(text) = refusal {
+            self.reply(&text);
+            return self.close_after_replies();
+        }
         let read = {
             let s = self.state.borrow();
             let verdict = command::classify(Args::new(&s.input));
@@ -138,10 +145,13 @@ impl Session {
         cells.count(what, 1);
         cells.pinned.add(1);
         relay.pin.may_monitor = self.front.listener.monitor;
-        if relay.want == Want::Master {
+        {
             let s = &mut *self.state.borrow_mut();
-            s.behind_write = true;
-            s.seen.escaped();
+            s.bound.pinned = true;
+            if relay.want == Want::Master {
+                s.behind_write = true;
+                s.seen.escaped();
+            }
         }
         let (end, relay) = self.carry(relay).await;
         cells.pinned.sub(1);
@@ -153,9 +163,9 @@ impl Session {
             let s = &mut *self.state.borrow_mut();
             s.scanner.reset();
             s.rescan = true;
+            s.bound = Bound::default();
             s.closing |= relay.as_ref().is_some_and(|relay| relay.eof);
             (s.blocked, s.unblock) = (false, None);
-            s.bound = Bound::default();
         }
         match (end, relay) {
             (End::Over, _) => self.close_after_replies(),
@@ -193,8 +203,9 @@ impl Session {
         self.reply(text);
         let s = &mut *self.state.borrow_mut();
         s.scanner.reset();
+        let begins = self.ruled(&s.input).is_ok_and(|ruled| begins_transaction(&ruled.real));
         match s.scanner.scan(&s.input) {
-            Scan::Request { len } if !begins_transaction(&s.input) => drop(s.input.drain(..len)),
+            Scan::Request { len } if !begins => drop(s.input.drain(..len)),
             _ => {
                 s.input.clear();
                 s.closing = true;
@@ -216,6 +227,7 @@ impl Relay {
             scanner: ReplyScanner::default(),
             piece: None,
             streaming: false,
+            accepted: false,
             eof: false,
             lost: false,
             parting: false,
@@ -288,8 +300,7 @@ impl Relay {
             if self.eof && (self.pin.blocks || self.streaming || self.pin.lasts()) {
                 return Poll::Ready(End::Close);
             }
-            s.bound = self.pin.bound();
-            s.blocked = self.waits();
+            (s.bound, s.blocked) = (self.pin.bound(), self.waits());
             if moved {
                 s.active = session.front.clock.now();
             }

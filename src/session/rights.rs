@@ -39,7 +39,6 @@ fn harmless(name: &str) -> &'static [&'static [u8]] {
         "client|no-evict" | "client|import-source" => &[b"OFF"],
         "client|reply" => &[b"ON"],
         "client|capa" => &[b"none"],
-        "client|list" => &[b"ID", b"0"],
         _ => &[],
     }
 }
@@ -92,18 +91,14 @@ impl Session {
 
     /// The answer to a form that no server is known to take: a node's own error, or `otherwise`.
     pub(super) async fn misused(&self, words: &[&[u8]], otherwise: Vec<u8>) -> Vec<u8> {
-        self.judged(words).await.ok().filter(|reply| reply.first() == Some(&b'-')).unwrap_or(otherwise)
-    }
-
-    /// [`Session::judged`] for what acts on other clients: the session's right to `name`.
-    ///
-    /// # Errors
-    /// The node's refusal, or that there is none to ask.
-    pub(super) async fn entitled(&self, name: &str, words: &[&[u8]]) -> Result<(), Vec<u8>> {
-        let form = [words.get(..2).unwrap_or_default(), harmless(name)].concat();
-        match self.judged(&form).await? {
-            refused if refused.first() == Some(&b'-') => Err(refused),
-            _ => Ok(()),
+        let lane = self.state.borrow().lane;
+        match self.ask(self.authority(), &encoded(words)).await {
+            Ok((refused, lease)) if refused.first() == Some(&b'-') => {
+                self.front.pool.give_back(lane, lease);
+                refused
+            }
+            // Taken after all: nobody knows what the connection is now.
+            _ => otherwise,
         }
     }
 }

@@ -113,7 +113,7 @@ impl Session {
                     }
                 }
                 End::Unblock(how) => {
-                    self.let_go(&relay, how).await;
+                    self.unblock(&relay, how).await;
                     continue;
                 }
                 end => return (end, Some(relay)),
@@ -143,7 +143,7 @@ impl Session {
         }
         let answered = async {
             if relay.waits() {
-                self.let_go(relay, Unblock::Error).await;
+                self.unblock(relay, Unblock::Error).await;
             }
             relay.run(self).await
         };

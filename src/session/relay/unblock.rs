@@ -24,7 +24,7 @@ pub(super) fn id(reply: &[u8]) -> u64 {
 
 impl Session {
     /// Asks the node to let the blocked command go. What comes of it comes over the blocked connection.
-    pub(super) async fn let_go(&self, relay: &Relay, how: Unblock) {
+    pub(super) async fn unblock(&self, relay: &Relay, how: Unblock) {
         let Some(id) = relay.lease.id.filter(|id| *id > 0) else {
             tracing::warn!(session = self.id, "its user may not run CLIENT ID: what it waits for cannot be ended");
             return;
