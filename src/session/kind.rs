@@ -26,6 +26,8 @@ pub fn of(verdict: &Verdict, names: impl FnOnce() -> Option<Class>) -> Kind {
         Class::Script => Kind::Script,
         // A CLIENT subcommand nobody knows may set a connection's state.
         Class::Admin if named(verdict, "client") => Kind::Alone,
+        // It must not wait behind the writes that it is to let go.
+        Class::Admin if named(verdict, "client|unpause") => Kind::Alone,
         Class::Admin => Kind::Write,
         Class::ScriptRead if named(verdict, "evalsha_ro") => Kind::MasterRead,
         Class::ScriptRead => Kind::Read,
