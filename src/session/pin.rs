@@ -462,6 +462,56 @@ mod tests {
         assert_eq!(pin.expected(Frame::Reply), Some(Expect::Abort));
     }
 
+    fn must_wait(pin: &Pin, line: &str) -> bool {
+        let mut request = Vec::new();
+        let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+        encode::request(&mut request, words.into_iter());
+        pin.must_wait(&command::classify(Args::new(&request)))
+    }
+
+    #[test]
+    fn nothing_goes_out_behind_what_blocks_or_logs_in() {
+        for line in ["BLPOP q 0", "WAIT 1 0", "HELLO 3", "AUTH x", "CLIENT TRACKING on"] {
+            let mut pin = Pin::default();
+            admit(&mut pin, line);
+            for behind in ["GET k", "SUBSCRIBE a", "PING", "QUIT"] {
+                assert!(must_wait(&pin, behind), "{behind} behind {line}");
+            }
+            pin.received(Frame::Reply);
+            assert!(!must_wait(&pin, "GET k") && pin.is_free(), "{line}");
+        }
+        // In a transaction nothing blocks.
+        let mut pin = Pin::default();
+        admit(&mut pin, "MULTI");
+        admit(&mut pin, "BLPOP q 0");
+        assert!(!must_wait(&pin, "EXEC"));
+    }
+
+    #[test]
+    fn what_is_subscribed_and_tracked_is_told_again_and_its_answers_are_not_the_clients() {
+        let mut pin = Pin::default();
+        admit(&mut pin, "SUBSCRIBE a");
+        let frame: &[u8] = b"*3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n";
+        let confirmed = Frame::Confirmed { sort: Sort::Channel, left: 1 };
+        pin.received(confirmed);
+        pin.note(frame, 1000);
+        pin.tracking(b"*3\r\n$6\r\nCLIENT\r\n$8\r\nTRACKING\r\n$2\r\non\r\n");
+        assert!(pin.can_move() && pin.lasts());
+        let again = pin.restore();
+        assert_eq!(again.len(), 2);
+        assert!(again[1].ends_with(b"SUBSCRIBE\r\n$1\r\na\r\n"));
+        for frame in [Frame::Reply, confirmed] {
+            assert!(!pin.is_free());
+            assert_eq!(pin.expected(frame), Some(Expect::Restored));
+            assert!(pin.received(frame));
+        }
+        assert!(pin.is_quiet() && !pin.is_free());
+        // A watch cannot be told anybody.
+        let mut pin = Pin::default();
+        admit(&mut pin, "WATCH k");
+        assert!(!pin.can_move());
+    }
+
     #[test]
     fn a_failed_subscription_frees() {
         let mut pin = Pin::default();

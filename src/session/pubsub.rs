@@ -98,7 +98,8 @@ mod tests {
 
     #[test]
     fn a_confirmation_says_which_name_begins_or_ends() {
-        let table: &[(&[u8], Option<(Sort, bool, &[u8])>)] = &[
+        type Case<'a> = (&'a [u8], Option<(Sort, bool, &'a [u8])>);
+        let table: &[Case] = &[
             (b"*3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n", Some((Sort::Channel, true, b"a"))),
             (b">3\r\n$12\r\npunsubscribe\r\n$3\r\n\r\n*\r\n:1\r\n", Some((Sort::Pattern, false, b"\r\n*"))),
             (b">3\r\n$10\r\nssubscribe\r\n$0\r\n\r\n:1\r\n", Some((Sort::Shard, true, b""))),

@@ -268,6 +268,50 @@ fn the_writes_of_a_subscriber_outlive_a_planned_failover_and_happen_once() {
 }
 
 #[test]
+fn client_unblock_ends_what_waits_as_redis_does_and_loses_nothing() {
+    let stage = plain_stage(0);
+    let proxy = Proxy::start(&stage, &["--workers", "2"]);
+    let mut caller = proxy.client();
+    for (line, timeout) in [
+        ("BLPOP q 0", Reply::Nil),
+        ("BLMOVE q r LEFT LEFT 0", Reply::Nil),
+        ("XREAD BLOCK 0 STREAMS s $", Reply::Nil),
+        ("WAIT 3 0", Reply::Int(0)),
+    ] {
+        for client in &mut both(&proxy) {
+            let id = call(client, "CLIENT ID").text();
+            assert_eq!(call(&mut caller, &format!("CLIENT UNBLOCK {id}")).int(), Some(0), "{line}: not blocked yet");
+            for (how, expected) in [
+                ("", timeout.clone()),
+                (" TIMEOUT", timeout.clone()),
+                (" ERROR", Reply::Error("UNBLOCKED client unblocked via CLIENT UNBLOCK".into())),
+            ] {
+                send(client, line);
+                wait_blocked(&stage, 0, 1);
+                assert_eq!(call(&mut caller, &format!("CLIENT UNBLOCK {id}{how}")).int(), Some(1), "{line}");
+                assert_eq!(soon(client), expected, "{line}{how}");
+            }
+            assert_eq!(call(client, "PING"), Reply::Status("PONG".into()));
+        }
+    }
+    // At the same moment as a push: it is served, or let go, and the element is never lost.
+    let mut client = proxy.client();
+    let id = call(&mut client, "CLIENT ID").text();
+    for _ in 0..200 {
+        send(&mut client, "BLPOP q 0");
+        wait_blocked(&stage, 0, 1);
+        send(&mut caller, &format!("CLIENT UNBLOCK {id} ERROR"));
+        let mut pusher = node(&stage, 0);
+        call(&mut pusher, "RPUSH q x");
+        soon(&mut caller);
+        let left = call(&mut pusher, "LLEN q").int();
+        // Read after its reply: by then the node has decided.
+        let let_go = soon(&mut client).is_error();
+        assert_eq!(call(&mut pusher, "LPOP q"), if let_go { bulk("x") } else { Reply::Nil }, "{left:?} before");
+    }
+}
+
+#[test]
 fn a_client_that_leaves_while_it_is_blocked_takes_nothing_with_it() {
     let stage = plain_stage(0);
     let proxy = Proxy::start(&stage, &[]);

@@ -306,7 +306,7 @@ impl Relay {
         let hold = session.front.listener.hold;
         let stuck = self.stuck.filter(|_| self.begun.elapsed() < hold);
         let overdue = stuck.is_some_and(|since| since.elapsed() >= hold);
-        let torn = self.piece.is_some() || self.streaming;
+        let torn = self.piece.is_some() || self.streaming || self.is_being_answered();
         let elsewhere = |sent: &Sent| !matches!(sent.again, Again::Never | Again::Refused);
         if self.want != Want::Master || torn || overdue || !self.pin.can_move() || !self.sent.iter().all(elsewhere) {
             if self.sent.iter().any(|sent| sent.again == Again::Refused) {
@@ -337,6 +337,11 @@ impl Relay {
             stuck: stuck.unwrap_or_else(Instant::now),
             lost: Some(self.lease.target.clone()),
         })
+    }
+
+    /// The first bytes of the answer to what waits are here: it was served, and must not be again.
+    fn is_being_answered(&self) -> bool {
+        self.waits() && self.buffer.filled().first().is_some_and(|kind| *kind != b'>')
     }
 
     /// Requests of which not a byte has left.
