@@ -29,7 +29,6 @@ pub fn of(verdict: &Verdict, names: impl FnOnce() -> Option<Class>) -> Kind {
         // It must not wait behind the writes that it is to let go.
         Class::Admin if named(verdict, "client|unpause") => Kind::Alone,
         Class::Admin => Kind::Write,
-        Class::ScriptRead if named(verdict, "evalsha_ro") => Kind::MasterRead,
         Class::ScriptRead => Kind::Read,
         // Answered by a node like any read: the user's rights and the node's own errors count.
         Class::Local if named(verdict, "ping") || named(verdict, "echo") => Kind::Read,
