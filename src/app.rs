@@ -12,11 +12,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{self, AdminState};
+use crate::command::Rules;
 use crate::config::{Config, ListenerConfig};
 use crate::discovery;
 use crate::metrics::{Cells, Registry};
 use crate::server::{self, Bound, Plan, Worker};
-use crate::session::{Common, Shared};
+use crate::session::{Common, Place, Shared};
 use crate::topology::{self, View};
 
 pub use check::check;
@@ -144,9 +145,13 @@ fn start_workers(
         let view = views.get(listener.set).ok_or_else(|| Fatal("a set without a view".into()))?;
         let common = commons.get(listener.set).ok_or_else(|| Fatal("a set without scripts".into()))?;
         tracing::info!(address = %bound.address, set = set.name, policy = ?listener.read_policy, "listening");
-        let shared = Arc::new(Shared::new(Arc::clone(&ids), Arc::clone(common)));
-        for (index, (socket, plans)) in bound.sockets.into_iter().zip(&mut plans).enumerate() {
-            let cells = Arc::new(Cells::default());
+        for remark in Rules::new(&listener.commands).remarks() {
+            tracing::warn!(address = %bound.address, "{remark}");
+        }
+        let cells: Vec<Arc<Cells>> = bound.sockets.iter().map(|_| Arc::default()).collect();
+        let place = Place { set: set.name.clone(), address: bound.address, cells: cells.clone() };
+        let shared = Arc::new(Shared::new(Arc::clone(&ids), Arc::clone(common), place));
+        for (index, ((socket, plans), cells)) in bound.sockets.into_iter().zip(&mut plans).zip(cells).enumerate() {
             registry.register(&set.name, &bound.address.to_string(), index, Arc::clone(&cells));
             plans.push(Plan {
                 socket,

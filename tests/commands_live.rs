@@ -5,14 +5,20 @@
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command as Process, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use redweir::command::{Command, Flags, lookup};
+use redweir::command::{Command, Flags, Rules, Ruling, lookup};
+use redweir::config::CommandSettings;
 
 struct Server {
     process: Child,
     port: u16,
+    /// Two at a time might be given the same port.
+    _turn: MutexGuard<'static, ()>,
 }
+
+static TURN: Mutex<()> = Mutex::new(());
 
 impl Drop for Server {
     fn drop(&mut self) {
@@ -23,6 +29,7 @@ impl Drop for Server {
 
 impl Server {
     fn start() -> Server {
+        let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let directory = std::env::temp_dir();
         let process = Process::new("redis-server")
@@ -31,7 +38,7 @@ impl Server {
             .stdout(Stdio::null())
             .spawn()
             .expect("redis-server must be installed (Debian: apt-get install redis-server)");
-        Server { process, port }
+        Server { process, port, _turn }
     }
 
     fn connect(&mut self) -> TcpStream {
@@ -116,4 +123,42 @@ fn every_command_of_the_live_server_is_in_the_table() {
         let name = entry.list()[0].text();
         compare(entry, lookup(name.as_bytes()).unwrap_or_else(|| panic!("{name} is not in the table")));
     }
+}
+
+/// Sends a request of one line and reads its reply.
+fn ask(stream: &mut BufReader<TcpStream>, line: &str) -> Value {
+    stream.get_mut().write_all(format!("{line}\r\n").as_bytes()).unwrap();
+    Value::read(stream)
+}
+
+#[test]
+fn categories_of_the_deny_list_are_those_of_the_live_servers_acls() {
+    let mut server = Server::start();
+    let mut stream = BufReader::new(server.connect());
+    let mut names = Vec::new();
+    for entry in ask(&mut stream, "COMMAND").list() {
+        let subcommands = entry.list()[9].list();
+        names.extend(subcommands.iter().map(|sub| sub.list()[0].text().to_owned()));
+        if subcommands.is_empty() {
+            names.push(entry.list()[0].text().to_owned());
+        }
+    }
+    let mut odd = Vec::new();
+    for category in redweir::config::CATEGORIES {
+        let deny = vec![category.to_owned()];
+        let rules = Rules::new(&CommandSettings { deny, ..CommandSettings::default() });
+        let theirs = ask(&mut stream, &format!("ACL CAT {}", &category[1..]));
+        let theirs: Vec<&str> = theirs.list().iter().map(Value::text).collect();
+        assert!(!theirs.is_empty(), "{category}");
+        let differs = |name: &&String| {
+            let words: Vec<&str> = name.split('|').collect();
+            let bulks: String = words.iter().map(|w| format!("${}\r\n{w}\r\n", w.len())).collect();
+            let request = format!("*{}\r\n{bulks}", words.len());
+            (rules.judge(request.as_bytes()) == Ruling::Denied) != theirs.contains(&name.as_str())
+        };
+        // Later versions say so of these.
+        let later = |name: &&String| category == "@blocking" && name.as_str() == "wait";
+        odd.extend(names.iter().filter(differs).filter(|n| !later(n)).map(|name| format!("{category} {name}")));
+    }
+    assert!(odd.is_empty(), "{odd:?}");
 }

@@ -6,7 +6,6 @@
 mod bounded;
 mod healthcheck;
 mod page;
-mod picture;
 
 use std::io;
 use std::sync::Arc;
@@ -17,14 +16,14 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Registry;
-use crate::topology::View;
+use crate::topology::{SetPicture, View};
 use bounded::Bounded;
 pub use healthcheck::{Unhealthy, healthcheck};
-use picture::{Picture, SetPicture};
 
 /// How long answers under way may take after `stop`.
 const GRACE: Duration = Duration::from_secs(1);
@@ -34,6 +33,17 @@ const PATHS: &str = "/          status page\n\
                      /healthz   200 while the process lives\n\
                      /readyz    200 while every set has a verified master\n\
                      /topology  what redweir knows of its sets, as JSON\n";
+
+/// What `/topology` answers.
+#[derive(Debug, Serialize)]
+struct Picture {
+    version: &'static str,
+    /// RFC 3339, UTC.
+    started: String,
+    uptime_seconds: u64,
+    workers: usize,
+    sets: Vec<SetPicture>,
+}
 
 /// What the admin port shows.
 #[derive(Clone)]

@@ -4,7 +4,8 @@
 
 use std::fmt::Write;
 
-use super::picture::{NodePicture, Picture, SetPicture};
+use super::Picture;
+use crate::topology::{NodePicture, SetPicture};
 
 const HEAD: &str = "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">\
 <meta name=\"viewport\" content=\"width=device-width\"><meta http-equiv=\"refresh\" content=\"2\"><title>redweir</title>\

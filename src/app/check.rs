@@ -4,6 +4,7 @@
 //! now.
 
 use crate::app::Fatal;
+use crate::command::Rules;
 use crate::config::{Config, Login, SetConfig, Source};
 use crate::upstream::control::{Client, Error, Reply};
 
@@ -33,6 +34,9 @@ pub fn check(config: Config) -> Result<(), Fatal> {
     for listener in &config.listeners {
         let set = config.sets.get(listener.set).map_or("?", |set| &set.name);
         println!("listener {}: set {set}, reads {:?} by {:?}", listener.bind, listener.read_policy, listener.balancer);
+        for remark in Rules::new(&listener.commands).remarks() {
+            println!("  warning: {remark}");
+        }
     }
     if unfit.is_empty() {
         println!("all is well");

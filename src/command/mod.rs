@@ -7,10 +7,12 @@ mod classify;
 mod generate;
 mod names;
 mod pack;
+mod rules;
 mod table;
 
 pub use classify::{cannot_write, classify};
 pub use names::{Described, Names, class_from_flags};
+pub use rules::{Passed, Rules, Ruling, refused_by_default, renamed};
 pub use table::{COMMANDS, Command, Flags, Keys, Refine, lookup};
 
 /// What may be done with a request.

@@ -15,7 +15,7 @@ use super::file::{FileValues, Table};
 use super::given::Given;
 use super::servers::{Finished, finish_set};
 use super::settings::{self, ListenerParts, Process, Scope, SetParts, Setting};
-use super::{ClientAuth, Config, Limits, ListenerConfig, Log};
+use super::{ClientAuth, Config, Limits, ListenerConfig, Log, commands};
 
 /// Everything that was given.
 #[derive(Default)]
@@ -205,6 +205,7 @@ fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
 }
 
 fn finish_listener(draft: Draft<ListenerParts>, sets: &[Finished], faults: &mut Faults) -> Option<ListenerConfig> {
+    commands::check(&draft, faults);
     let set = find_set(&draft, sets, faults)?;
     let (auth_at, parts) = (draft.at("client-auth"), draft.parts);
     let served = sets.get(set)?;
@@ -221,6 +222,7 @@ fn finish_listener(draft: Draft<ListenerParts>, sets: &[Finished], faults: &mut 
         auth: parts.auth?,
         hold: parts.hold,
         hold_bytes: parts.hold_bytes,
+        commands: parts.commands,
         monitor: parts.monitor,
     })
 }

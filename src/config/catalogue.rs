@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use super::commands::{alias, any_command, command, denied, upstream_name};
 use super::fault::Faults;
 use super::given::{Given, Kind};
 use super::settings::{About, ListenerParts, Process, SetParts, Setting};
@@ -116,6 +117,47 @@ pub(super) const LISTENER: &[Setting<ListenerParts>] = &[
         "Bytes of waiting writes over all clients; what is beyond is refused",
         |l, g, f| g.put(&mut l.hold_bytes, f, memory(0..=1024 * GB)),
     ),
+    one(
+        "redweir-commands",
+        "BOOL",
+        "true",
+        "Whether the REDWEIR commands answer (REDWEIR HELP lists them): true or false",
+        |l: &mut ListenerParts, g, f| g.put(&mut l.commands.redweir, f, switch),
+    ),
+    one(
+        "deny",
+        "NAME,...",
+        "",
+        "Commands refused to every client: FLUSHALL, a subcommand as CONFIG SET, or a category (@admin, @blocking, \
+        @dangerous, @pubsub, @read, @write). Scripts are not looked into",
+        |l: &mut ListenerParts, g, f| g.put_list(&mut l.commands.deny, f, denied),
+    )
+    .kind(Kind::List),
+    one(
+        "allow",
+        "NAME,...",
+        "",
+        "Commands let through to the master although they are refused by default (DEBUG, FAILOVER, REPLICAOF, SHUTDOWN, \
+        SLAVEOF), by a category of deny, or with their container",
+        |l: &mut ListenerParts, g, f| g.put_list(&mut l.commands.allow, f, any_command),
+    )
+    .kind(Kind::List),
+    one(
+        "rename",
+        "NAME=NAME,...",
+        "",
+        "Command = what clients must say for it; the old name is then unknown. Nothing behind the =: the command is gone",
+        |l: &mut ListenerParts, g, f| g.put_map(&mut l.commands.rename, f, command, alias),
+    )
+    .kind(Kind::Map),
+    one(
+        "upstream-names",
+        "NAME=NAME,...",
+        "",
+        "Command = what the nodes call it, where redis.conf has rename-command",
+        |l: &mut ListenerParts, g, f| g.put_map(&mut l.commands.upstream_names, f, command, upstream_name),
+    )
+    .kind(Kind::Map),
     one(
         "monitor",
         "on|off",

@@ -166,7 +166,11 @@ impl Entry<'_, '_> {
                     let at = self.lines.at(&item.span());
                     match scalar(item.get_ref()) {
                         Some(text) => list.push((at, text)),
-                        None => faults.add(at, key, "must be a list of texts, such as [\"HOST:PORT\", \"HOST:PORT\"]"),
+                        None => faults.add(
+                            at,
+                            key,
+                            format!("must be a list of texts, such as [\"{0}\", \"{0}\"]", about.item()),
+                        ),
                     }
                 }
                 Value::List(list)
@@ -177,17 +181,23 @@ impl Entry<'_, '_> {
                     let at = self.lines.at(&name.span());
                     match scalar(value.get_ref()) {
                         Some(text) => map.push((at, name.get_ref().to_string(), text)),
-                        None => faults.add(
-                            at,
-                            key,
-                            "must have one value for each address, quote the address: \"HOST:PORT\" = ...",
-                        ),
+                        None => {
+                            let item = about.item();
+                            let text = format!("must have one value for each name, quote the name: \"{item}\" = ...");
+                            faults.add(at, key, text);
+                        }
                     }
                 }
                 Value::Map(map)
             }
-            (Kind::List, _) => return wrong(faults, at, key, "must be a list, such as [\"HOST:PORT\", \"HOST:PORT\"]"),
-            (Kind::Map, _) => return wrong(faults, at, key, "must be a table, such as { \"HOST:PORT\" = ... }"),
+            (Kind::List, _) => {
+                let text = format!("must be a list, such as [\"{0}\", \"{0}\"]", about.item());
+                return wrong(faults, at, key, &text);
+            }
+            (Kind::Map, _) => {
+                let text = format!("must be a table, such as {{ \"{}\" = ... }}", about.item());
+                return wrong(faults, at, key, &text);
+            }
         };
         Some(Given { key, at, value })
     }

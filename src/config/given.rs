@@ -3,6 +3,7 @@
 //! Must not know any setting. Invariant: a value that does not parse leaves the field as it was and adds a fault.
 
 use super::fault::{At, Faults};
+use super::settings;
 
 /// A value given for a setting, not yet understood.
 #[derive(Debug, Clone, PartialEq)]
@@ -41,7 +42,7 @@ impl Given {
                 for item in items {
                     match item.split_once('=') {
                         Some((name, value)) => map.push((at, name.trim().to_owned(), value.trim().to_owned())),
-                        None => faults.add(at, key, format!("`{item}` has no `=`, write HOST:PORT=VALUE,...")),
+                        None => faults.add(at, key, format!("`{item}` has no `=`, write {}=VALUE,...", item_of(key))),
                     }
                 }
                 Value::Map(map)
@@ -117,6 +118,10 @@ impl Given {
             }
         }
     }
+}
+
+fn item_of(key: &str) -> &'static str {
+    settings::find(key).map_or("NAME", |(_, about)| about.item())
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 mod args;
 mod assemble;
 mod catalogue;
+mod commands;
 mod fault;
 mod file;
 mod given;
@@ -22,6 +23,7 @@ use std::time::Duration;
 
 pub use args::{Action, Cli, DemoArgs, Flags, RunArgs};
 use assemble::Inputs;
+pub use commands::{CATEGORIES, CommandSettings};
 pub use fault::Faults;
 use fault::{At, env_name};
 use given::Given;
@@ -149,6 +151,7 @@ pub struct ListenerConfig {
     pub hold: Duration,
     /// Bytes of held requests over all workers; one more is refused.
     pub hold_bytes: usize,
+    pub commands: CommandSettings,
     /// MONITOR is let through.
     pub monitor: bool,
 }
@@ -177,6 +180,19 @@ pub enum Consistency {
     Session,
     /// The newest: all at the master.
     Strong,
+}
+
+impl ReadPolicy {
+    /// As in the configuration.
+    pub const fn label(self) -> &'static str {
+        match self {
+            ReadPolicy::Replica => "replica",
+            ReadPolicy::PreferReplica => "prefer-replica",
+            ReadPolicy::Any => "any",
+            ReadPolicy::PreferMaster => "prefer-master",
+            ReadPolicy::Master => "master",
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]

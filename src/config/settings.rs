@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::catalogue::{LIMITS, LISTENER, PROCESS, SET};
 use super::fault::Faults;
 use super::given::{Given, Kind};
-use super::{Balancer, ClientAuth, Consistency, Limits, Log, ReadPolicy};
+use super::{Balancer, ClientAuth, CommandSettings, Consistency, Limits, Log, ReadPolicy};
 
 /// A setting as help and file see it.
 #[derive(Debug)]
@@ -24,6 +24,13 @@ pub(super) struct About {
     pub env: bool,
     /// May be given as flag and at the top of the file; otherwise only in its own table.
     pub everywhere: bool,
+}
+
+impl About {
+    /// What stands for an item of a list or a name of a map in messages.
+    pub fn item(&self) -> &'static str {
+        if self.value_name.starts_with("HOST") { "HOST:PORT" } else { "NAME" }
+    }
 }
 
 /// A setting of a `T`.
@@ -81,6 +88,7 @@ pub(super) struct ListenerParts {
     pub auth: Option<ClientAuth>,
     pub hold: Duration,
     pub hold_bytes: usize,
+    pub commands: CommandSettings,
     pub monitor: bool,
 }
 

@@ -196,8 +196,8 @@ pub(super) fn log_format(text: &str) -> Result<bool, String> {
 /// `on` or `off`.
 pub(super) fn switch(text: &str) -> Result<bool, String> {
     match text.trim() {
-        "on" => Ok(true),
-        "off" => Ok(false),
+        "on" | "true" => Ok(true),
+        "off" | "false" => Ok(false),
         other => Err(format!("`{other}` is unknown, use one of: on, off")),
     }
 }

@@ -11,6 +11,7 @@ use crate::metrics::MAX_NODES;
 use crate::topology::{NodeId, Reader};
 
 /// A balancer's state: one per worker and listener.
+#[derive(Clone)]
 pub struct Picker {
     balancer: Balancer,
     zone: Option<Arc<str>>,

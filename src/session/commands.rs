@@ -77,7 +77,7 @@ impl Session {
 
     async fn command(self: &Rc<Self>, request: &[u8]) -> bool {
         let skipped = self.state.borrow().silence == Silence::Next;
-        let goes_on = self.act(request).await;
+        let goes_on = self.act_by_rules(request).await;
         // A SKIP behind a SKIP is for the next one again.
         let again = command::classify(Args::new(request)).command.is_some_and(|c| c.name == "client|reply");
         if skipped && !again {
@@ -86,12 +86,13 @@ impl Session {
         goes_on
     }
 
-    async fn act(self: &Rc<Self>, request: &[u8]) -> bool {
+    /// `said` is how the client named what `request` is.
+    pub(super) async fn act(self: &Rc<Self>, request: &[u8], said: &[u8]) -> bool {
         let verdict = command::classify(Args::new(request));
         let name = verdict.command.map_or("", |c| c.name);
         self.state.borrow_mut().acts_on(name);
         match (verdict.class, name) {
-            (_, "monitor") if self.front.listener.monitor => self.pin(request).await,
+            (_, "monitor") if self.front.listener.monitor => self.pin(said).await,
             (Class::Forbidden, _) | (_, "monitor" | "script|debug") => {
                 self.front.cells.count(Count::RefusedForbidden, 1);
                 self.local(&errors::forbidden(name))
@@ -113,7 +114,9 @@ impl Session {
                 self.pin(request).await
             }
             _ if super::client::is_ours(name) => self.client(name, request).await,
-            _ => self.pin(request).await,
+            (_, "info") => self.info(request).await,
+            (Class::Unknown, _) if self.is_ours(request) => self.redweir(request).await,
+            _ => self.pin(said).await,
         }
     }
 

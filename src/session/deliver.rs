@@ -232,6 +232,12 @@ impl Session {
 
     fn look_up(&self, request: &[u8]) -> Kind {
         let verdict = command::classify(Args::new(request));
+        if self.front.rules.concern(request) {
+            if let Some(command) = verdict.command {
+                self.front.memo.put(request, command, Kind::Alone);
+            }
+            return Kind::Alone;
+        }
         if self.needs_turn(&verdict, request) { Kind::Alone } else { self.plain_kind(request) }
     }
 }

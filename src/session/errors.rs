@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::resp::Violation;
+use crate::resp::{Args, Violation};
 
 pub const OK: &[u8] = b"+OK\r\n";
 pub const RESET: &[u8] = b"+RESET\r\n";
@@ -21,6 +21,10 @@ pub const PINNED_FULL: &[u8] =
 pub const LOGINS_FULL: &[u8] =
     b"-ERR redweir: too many different users and passwords are in use; you are still who you were\r\n";
 pub const NAME_INVALID: &[u8] = b"-ERR Client names cannot contain spaces, newlines or special characters.\r\n";
+pub const NOAUTH: &[u8] = b"-NOAUTH";
+pub const NOBODY_TO_ASK: &[u8] = b"-MASTERDOWN redweir: no node answers, so nobody can say whether this client may know; the admin port (/topology) answers\r\n";
+pub const LARGE_RENAMED: &[u8] =
+    b"-ERR redweir: a renamed command this large cannot be sent (stream-above); nothing was executed\r\n";
 pub const NO_SUCH_CLIENT: &[u8] = b"-ERR No such client\r\n";
 pub const NOT_AN_INTEGER: &[u8] = b"-ERR value is not an integer or out of range\r\n";
 pub const SYNTAX: &[u8] = b"-ERR syntax error\r\n";
@@ -39,8 +43,58 @@ pub fn hold_expired(after: Duration) -> Vec<u8> {
 
 /// A command redweir does not let through.
 pub fn forbidden(name: &str) -> Vec<u8> {
+    let why = why_forbidden(name);
     let name = name.replace('|', " ").to_uppercase();
-    format!("-ERR redweir: '{name}' would break the replication set or a shared connection and is refused; send it to the node itself\r\n")
+    format!("-ERR redweir: '{name}' is refused: {why}; send it to the node itself\r\n").into_bytes()
+}
+
+pub fn why_forbidden(name: &str) -> &'static str {
+    match name {
+        "debug" => "it can stall or break the master under every client",
+        "failover" => "it would move the master behind the back of whoever decides on it",
+        "replicaof" | "slaveof" => "it would make the master a replica under every client",
+        "shutdown" => "it would stop the master under every client",
+        "psync" | "sync" | "replconf" => "a replica's link cannot pass through a proxy",
+        "monitor" => "it shows the connections of redweir, not those of clients",
+        "script|debug" => "a debugger takes over its connection",
+        _ => "it would break the replication set or a shared connection",
+    }
+}
+
+/// Like acl.c's getAclErrorMessage: client libraries know the code.
+pub fn denied(name: &str) -> Vec<u8> {
+    one_line("-NOPERM redweir: the deny list of this listener forbids the '", name.as_bytes(), "' command")
+}
+
+/// server.c processCommand: the texts of 7.0 and later.
+pub fn unknown_command(request: &[u8]) -> Vec<u8> {
+    let mut args = Args::new(request);
+    let cut = |word: &[u8], most: usize| {
+        let end = word.iter().position(|b| *b == 0).unwrap_or(word.len());
+        word.get(..end.min(most)).unwrap_or_default().to_vec()
+    };
+    let mut middle = cut(args.next().unwrap_or_default(), 128);
+    middle.extend_from_slice(b"', with args beginning with: ");
+    let mut shown = Vec::new();
+    while let Some(arg) = args.next().filter(|_| shown.len() < 128) {
+        let arg = cut(arg, 128 - shown.len());
+        shown.push(b'\'');
+        shown.extend(arg);
+        shown.extend_from_slice(b"' ");
+    }
+    middle.extend(shown);
+    one_line("-ERR unknown command '", &middle, "")
+}
+
+/// networking.c addReplySubcommandSyntaxError.
+pub fn unknown_subcommand(sub: &[u8], container: &str) -> Vec<u8> {
+    let shown = sub.get(..128).unwrap_or(sub);
+    one_line("-ERR unknown subcommand '", shown, &format!("'. Try {container} HELP."))
+}
+
+/// REDWEIR CONSISTENCY with a level.
+pub fn consistency_is_fixed(policy: &str) -> Vec<u8> {
+    format!("-ERR redweir: consistency levels cannot be set yet; reads follow the listener's read-policy, now '{policy}'\r\n")
         .into_bytes()
 }
 

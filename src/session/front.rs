@@ -5,6 +5,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -19,6 +20,7 @@ use super::memo::Memo;
 use super::rights::Allowed;
 use super::roll::Roll;
 use super::scripts::{Known, Store};
+use crate::command::Rules;
 use crate::config::{ClientAuth, Limits, ListenerConfig, Login};
 use crate::metrics::{Cells, Clock, Reason};
 use crate::route::{self, Decision, Loads, Picker, Want};
@@ -35,6 +37,7 @@ pub struct Shared {
     next_id: Arc<AtomicU64>,
     held_bytes: AtomicUsize,
     pub(super) common: Arc<Common>,
+    pub place: Place,
 }
 
 /// What all listeners of one set share.
@@ -51,9 +54,17 @@ impl Common {
     }
 }
 
+/// What a listener is and where, and the counters of all its workers.
+pub struct Place {
+    /// Name of the set it serves.
+    pub set: String,
+    pub address: SocketAddr,
+    pub cells: Vec<Arc<Cells>>,
+}
+
 impl Shared {
-    pub fn new(next_id: Arc<AtomicU64>, common: Arc<Common>) -> Self {
-        Self { sessions: AtomicUsize::new(0), next_id, held_bytes: AtomicUsize::new(0), common }
+    pub fn new(next_id: Arc<AtomicU64>, common: Arc<Common>, place: Place) -> Self {
+        Self { sessions: AtomicUsize::new(0), next_id, held_bytes: AtomicUsize::new(0), common, place }
     }
 
     pub(super) fn next_id(&self) -> u64 {
@@ -70,6 +81,9 @@ pub struct Front {
     pub clock: Clock,
     pub(super) memo: Memo,
     pub(super) scripts: Known,
+    pub(super) rules: Rules,
+    /// A node has accepted a client of this listener that had not logged in.
+    pub(super) accepted: Cell<bool>,
     pub(super) allowed: Allowed,
     pub shared: Arc<Shared>,
     pub scratch: RefCell<Box<[u8]>>,
@@ -132,6 +146,8 @@ impl Front {
             clock: Clock::default(),
             memo: Memo::default(),
             scripts: Known::new(Arc::clone(&shared.common.scripts)),
+            rules: Rules::new(&listener.commands),
+            accepted: Cell::new(false),
             allowed: Allowed::default(),
             choice: Cell::new(None),
             waiting: RefCell::default(),
@@ -229,6 +245,14 @@ impl Front {
             }
             _ => None,
         }
+    }
+
+    /// What the next request that wants `want` would get. Nobody's turn is used up.
+    pub(super) fn foresee(&self, topology: &Topology, want: Want, lane: LaneId) -> Decision {
+        let Some(shard) = topology.shards.first() else { return Decision::Hold };
+        let loads = LaneLoads { pool: &self.pool, lane };
+        let mut picker = self.picker.borrow().clone();
+        route::route(want, self.listener.read_policy, shard, &mut picker, &loads, None)
     }
 
     /// Whether a connection of one's own may stay: its node lives, in the same life, and no other is the master instead.

@@ -239,7 +239,7 @@ impl Session {
 
     /// The transaction at `at`, when it may go as one run.
     fn unit(&self, s: &State, buf: &[u8], at: usize) -> Option<Run> {
-        if s.refusing || s.silence == Silence::Next {
+        if s.refusing || s.silence == Silence::Next || self.front.rules.concern_transactions() {
             return None;
         }
         unit::whole(buf, at, s.scanner.clone(), |request| self.kind_in_unit(request))

@@ -22,6 +22,8 @@ pub fn of(verdict: &Verdict, names: impl FnOnce() -> Option<Class>) -> Kind {
     match verdict.class {
         Class::Read => Kind::Read,
         Class::Write => Kind::Write,
+        // redweir adds to it.
+        Class::MasterRead if named(verdict, "info") => Kind::Alone,
         Class::MasterRead | Class::Cursor => Kind::MasterRead,
         Class::Script => Kind::Script,
         // A CLIENT subcommand nobody knows may set a connection's state.

@@ -12,9 +12,11 @@ mod deliver;
 mod dispatch;
 mod errors;
 mod everywhere;
+mod explain;
 mod filter;
 mod floor;
 mod front;
+mod info;
 mod input;
 mod kind;
 mod login;
@@ -22,9 +24,11 @@ mod memo;
 mod outbox;
 mod pin;
 mod pubsub;
+mod redweir;
 mod relay;
 mod rights;
 mod roll;
+mod ruled;
 mod scripts;
 mod settle;
 mod state;
@@ -42,7 +46,7 @@ use crate::metrics::Count;
 use crate::resp::{Args, Violation};
 use crate::upstream::LaneId;
 
-pub use front::{Common, Front, Shared};
+pub use front::{Common, Front, Place, Shared};
 use state::State;
 
 /// What ends the steady state for a while.

@@ -314,6 +314,16 @@ impl Pin {
         Admit::Answer(errors::forbidden(name))
     }
 
+    /// A request was refused here: a transaction it belonged to must not run.
+    pub fn spoil(&mut self) {
+        self.poisoned |= self.multi;
+    }
+
+    /// Neither a transaction nor a subscriber of RESP2: other commands are answered as ever.
+    pub fn is_open(&self, resp: u8) -> bool {
+        !self.multi && !self.is_restricted(resp)
+    }
+
     fn leave(&mut self, expect: Expect) -> Admit {
         self.leaving = true;
         self.send(Some(expect))

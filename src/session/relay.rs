@@ -78,6 +78,8 @@ struct Relay {
     piece: Option<Frame>,
     /// A large request is streaming from the client.
     streaming: bool,
+    /// The node has answered something without an error.
+    accepted: bool,
     eof: bool,
     lost: bool,
     /// Nothing more goes to this node; what it still answers is good.
@@ -111,6 +113,11 @@ impl Session {
 
     /// The request at the front of the input is too large to be held.
     pub(super) async fn large(self: &Rc<Self>) -> bool {
+        let refusal = self.large_refusal(&self.state.borrow().input);
+        if let Some(text) = refusal {
+            self.reply(&text);
+            return self.close_after_replies();
+        }
         let read = {
             let s = self.state.borrow();
             let verdict = command::classify(Args::new(&s.input));
@@ -196,8 +203,9 @@ impl Session {
         self.reply(text);
         let s = &mut *self.state.borrow_mut();
         s.scanner.reset();
+        let begins = self.ruled(&s.input).is_ok_and(|ruled| begins_transaction(&ruled.real));
         match s.scanner.scan(&s.input) {
-            Scan::Request { len } if !begins_transaction(&s.input) => drop(s.input.drain(..len)),
+            Scan::Request { len } if !begins => drop(s.input.drain(..len)),
             _ => {
                 s.input.clear();
                 s.closing = true;
@@ -219,6 +227,7 @@ impl Relay {
             scanner: ReplyScanner::default(),
             piece: None,
             streaming: false,
+            accepted: false,
             eof: false,
             lost: false,
             parting: false,

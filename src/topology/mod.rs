@@ -5,6 +5,7 @@
 //! whole world at once and nobody can see two masters or half a switch.
 
 mod lineage;
+mod picture;
 mod publisher;
 
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use std::time::Duration;
 
 use crate::command::Names;
 pub use lineage::{Lineage, Relation, relation};
+pub use picture::{NodePicture, SetPicture, ShardPicture};
 pub use publisher::{Hint, Hints, Publisher, View, channel};
 
 /// A node's slot: stable for as long as redweir knows the node; below [`crate::metrics::MAX_NODES`].

@@ -10,8 +10,8 @@ use tokio::net::TcpStream;
 use crate::config::Login;
 use crate::resp::{Found, ReplyScanner, encode};
 
-/// Longest reply that is believed where none is expected to be long.
-pub const SHORT: usize = 64 * 1024;
+/// Longest reply that is believed where none is expected to be long: INFO with everything in it stays far below.
+pub const SHORT: usize = 1024 * 1024;
 
 /// Where to dial: a node in one of its lives.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -47,7 +47,7 @@ impl Lease {
         self.db = db;
     }
 
-    /// One request, one reply (at most 64 KiB), with nothing else outstanding.
+    /// One request, one reply (at most 1 MiB), with nothing else outstanding.
     ///
     /// # Errors
     /// Those of the socket.

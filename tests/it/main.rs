@@ -8,6 +8,7 @@ mod everywhere;
 mod failover;
 mod fresh;
 mod many;
+mod operator;
 mod pinned;
 mod pipeline;
 mod scripts;

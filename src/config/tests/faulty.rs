@@ -144,6 +144,30 @@ const FAULTY: &[(&str, &[&str])] = &[
         "sentinel = 's'\n[[set]]\nmaster-name='a'\n[[set]]\nmaster-name='b'\n[[listener]]\nset='a'\n",
         &["f:1: sentinel: `s` has no port, write HOST:PORT, e.g. s:26379"],
     ),
+    // Commands.
+    (
+        "node = 'a:1'\nredweir-commands = 'no'\ndeny = ['KEYS', '@all', 'a b c', 'debug']\nallow = ['SYNC', 'DEBUG']\nrename = 'GET'",
+        &[
+            "f:2: redweir-commands: `no` is unknown, use one of: on, off",
+            "f:3: deny: `@all` is unknown, use one of: @admin, @blocking, @dangerous, @pubsub, @read, @write",
+            "f:3: deny: `a b c` is no name of a command, write e.g. FLUSHALL or CONFIG SET",
+            "f:4: allow: `debug` is in deny too, drop it from one of them",
+            "f:4: allow: `sync` cannot pass through a proxy, drop it",
+            "f:5: rename: `GET` has no `=`, write NAME=VALUE,...",
+        ],
+    ),
+    (
+        "node = 'a:1'\ndeny = 5.5\nrename = { GET = 'x', KEYS = 'X', SAVE = 'save', 'CONFIG SET' = 'a' }\nupstream-names = { PING = 'q', SAVE = 'r', BGSAVE = 'R' }\nallow = {}",
+        &[
+            "f:2: deny: must be a list, such as [\"NAME\", \"NAME\"]",
+            "f:3: rename: `CONFIG SET` is no name of a command, write one word such as FLUSHALL",
+            "f:3: rename: `x` is the new name of two commands, choose another for one of them",
+            "f:3: rename: `save` is its own new name, drop it",
+            "f:4: upstream-names: redweir needs `ping` under its own name at the nodes, drop its rename-command there",
+            "f:4: upstream-names: `r` is the name of two commands, correct one of them",
+            "f:5: allow: must be a list, such as [\"NAME\", \"NAME\"]",
+        ],
+    ),
     // No TOML: only that.
     ("node = 'a:1'\nnode = 'b:1'\nwhat = 1", &["f:2: no valid TOML: duplicate key"]),
     ("node = \n", &["f:1: no valid TOML: string values must be quoted, expected literal string"]),

@@ -92,7 +92,8 @@ fn every_setting_reaches_its_field_by_flag() {
         --node-weight a:1=0,b:1=2 --node-zone b:1=y,c:1=y --address-map a:1=c:1 --poll 20ms --poll-fast 2ms --down-after 300ms \
         --connect-timeout 40ms --max-lag off --max-lag-bytes 5kb --workers 3 --admin off --drain 0s --log debug --log-format json \
         --max-sessions 1 --max-pipeline 3 --stream-above 4kb --max-bulk 5kb --max-client-output 6kb \
-        --max-upstream 7kb --max-pinned 8 --connections-per-node 9 --max-scripts 10 --max-script-bytes 11kb";
+         --max-upstream 7kb --max-pinned 8 --connections-per-node 9 --max-scripts 10 --max-script-bytes 11kb \
+         --redweir-commands false --deny @admin,CONFIG|SET --allow DEBUG --rename KEYS=X,SAVE= --upstream-names CONFIG=Y";
     let line: Vec<&str> = line.split_whitespace().collect();
     let millis = Duration::from_millis;
     let node = |address: &str, weight, zone: Option<&str>| NodeSettings {
@@ -101,6 +102,13 @@ fn every_setting_reaches_its_field_by_flag() {
         zone: zone.map(str::to_owned),
     };
     let login = |user: &str, password: &str| Some(Login { username: Some(user.into()), password: password.into() });
+    let commands = CommandSettings {
+        redweir: false,
+        deny: vec!["@admin".into(), "config|set".into()],
+        allow: vec!["debug".into()],
+        rename: vec![("keys".into(), "x".into()), ("save".into(), String::new())],
+        upstream_names: vec![("config".into(), "Y".into())],
+    };
     let expected = Config {
         workers: 3,
         admin: None,
@@ -144,6 +152,7 @@ fn every_setting_reaches_its_field_by_flag() {
             auth: ClientAuth::Proxy,
             hold: millis(1000),
             hold_bytes: 1024,
+            commands,
             monitor: false,
         }],
         drain: Duration::ZERO,

@@ -66,6 +66,7 @@ fn the_defaults() {
             auth: ClientAuth::Passthrough,
             hold: secs(10),
             hold_bytes: 256 << 20,
+            commands: CommandSettings { redweir: true, ..CommandSettings::default() },
             monitor: false,
         }],
         drain: secs(5),

@@ -77,11 +77,12 @@ impl Relay {
                 }
                 Scan::Incomplete { needs } if needs.max(input.len()) > session.front.limits.large_bytes => {
                     let verdict = command::classify(Args::new(input));
-                    if s.asking || self.is_done() || self.pin.must_wait(&verdict) {
+                    let ruled = session.front.rules.concern(input) && !self.pin.is_quiet();
+                    if s.asking || self.is_done() || self.pin.must_wait(&verdict) || ruled {
                         s.scanner.reset();
                         break;
                     }
-                    end = self.begin_stream(s, &verdict);
+                    end = self.begin_stream(session, s, taken, &verdict);
                 }
                 Scan::Incomplete { .. } => break,
                 Scan::Ragged { len } => match self.admit(session, s, mended(&input[..len])) {
@@ -125,8 +126,12 @@ impl Relay {
         }
     }
 
-    /// A request too large to be held begins to go through.
-    fn begin_stream(&mut self, s: &mut State, verdict: &command::Verdict) -> Option<End> {
+    /// A request too large to be held, at `at` of the input, begins to go through.
+    fn begin_stream(&mut self, session: &Session, s: &mut State, at: usize, verdict: &command::Verdict) -> Option<End> {
+        if let Some(text) = session.large_refusal(&s.input[at..]) {
+            session.push(s, &text);
+            return Some(End::Over);
+        }
         self.sent.push_back(Sent { at: Instant::now(), again: Again::Never, bytes: Vec::new() });
         s.wrote = true;
         match self.pin.admit(verdict, None, 2, s.resp, s.wrote) {
@@ -153,36 +158,69 @@ impl Relay {
         Some(End::Close)
     }
 
+    /// The operator's rules are against a request: in its turn, and fatal to a transaction.
+    fn refuse(&mut self, session: &Session, s: &mut State, text: &[u8]) -> bool {
+        if !self.pin.is_quiet() {
+            s.scanner.reset();
+            return false;
+        }
+        self.pin.spoil();
+        session.front.cells.count(Count::RefusedForbidden, 1);
+        session.push(s, text);
+        s.silence.end_next();
+        true
+    }
+
     /// Carries one whole request out; false: not yet, something before it is unanswered.
     fn admit(&mut self, session: &Session, s: &mut State, request: Vec<u8>) -> bool {
-        let args = Args::new(&request);
-        let verdict = command::classify(args);
+        if s.asking {
+            s.scanner.reset();
+            return false;
+        }
+        let ruled = match session.ruled(&request) {
+            Ok(ruled) => ruled,
+            Err(text) => return self.refuse(session, s, &text),
+        };
+        let args = Args::new(&ruled.real);
+        let verdict = ruled.verdict();
+        let unknown = verdict.class == command::Class::Unknown;
+        if unknown && self.pin.is_open(s.resp) && session.is_ours(&ruled.real) {
+            if !self.pin.is_quiet() {
+                s.scanner.reset();
+                return false;
+            }
+            if self.accepted {
+                session.answer_pinned(s, &ruled.real, &self.lease.target);
+                return true;
+            }
+        }
         let local =
             matches!(verdict.class, command::Class::Forbidden | command::Class::Session | command::Class::Local);
-        if s.asking || self.pin.must_wait(&verdict) {
+        if self.pin.must_wait(&verdict) {
             s.scanner.reset();
             return false;
         }
         session.notice_script(&verdict, &request);
         s.acts_on(verdict.command.map_or("", |c| c.name));
-        if verdict.command.is_some_and(|c| c.name == "client|tracking") && tracked::redirects(&request) {
+        if verdict.command.is_some_and(|c| c.name == "client|tracking") && tracked::redirects(&ruled.real) {
             session.push(s, errors::NO_REDIRECT);
             s.silence.end_next();
             return true;
         }
         let most = session.front.limits.large_bytes;
-        let again = self.pin.again(&verdict);
+        // What is sent again is judged again, and must be as the client said it.
+        let again = if ruled.is_plain() { self.pin.again(&verdict) } else { Again::Never };
         if again == Again::Waiting && self.lease.id.is_none() {
             self.pin.ask_id();
             self.send(CLIENT_ID.to_vec(), Again::Ours, most);
         }
         let admitted = self.pin.admit(&verdict, args.clone().nth(1), args.remaining(), s.resp, s.wrote);
         match admitted {
-            Admit::Forward => self.send(request, again, most),
+            Admit::Forward => self.send(ruled.sent.into_owned(), again, most),
             Admit::Instead(other) => self.send(other.to_vec(), Again::Never, most),
             Admit::Behind(first) => {
                 self.send(first.to_vec(), Again::Ours, most);
-                self.send(request, again, most);
+                self.send(ruled.sent.into_owned(), again, most);
             }
             Admit::Answer(text) => {
                 session.front.cells.count(Count::RefusedForbidden, 1);
@@ -190,7 +228,7 @@ impl Relay {
                 s.silence.end_next();
             }
             Admit::Identity(name) => {
-                session.client_aside(s, name, &request);
+                session.client_aside(s, name, &ruled.real);
             }
         }
         s.wrote |= !local;

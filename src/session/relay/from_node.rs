@@ -73,6 +73,7 @@ impl Relay {
     /// One whole frame (or the last piece of one) for the client.
     fn pass(&mut self, session: &Session, s: &mut State, frame: Frame, bytes: &[u8]) -> Option<End> {
         let expected = self.pin.expected(frame);
+        self.accepted |= bytes.first() != Some(&b'-');
         let sent = if self.pin.received(frame) { self.answered(session) } else { None };
         if matches!(frame, Frame::Confirmed { .. }) {
             self.pin.note(bytes, session.front.limits.client_output_bytes);

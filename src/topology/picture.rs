@@ -1,4 +1,5 @@
-//! The snapshot as an operator sees it: one plain value behind the JSON, the page, the readiness and the gauges.
+//! The snapshot as an operator sees it: one plain value behind the JSON, the page, the readiness, the gauges and
+//! `REDWEIR TOPOLOGY`.
 //!
 //! Pure. Must not decide anything: a role is read off the node's position in the snapshot.
 //! Invariant: everything of one set is taken from one snapshot, so it never shows half a switch.
@@ -7,74 +8,63 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::{Node, NodeState, Reader, Shard, Topology, Writes};
 use crate::metrics::{NodeGauges, SetGauges, ShardGauges};
-use crate::topology::{Node, NodeState, Reader, Shard, Topology, Writes};
 
-/// What `/topology` answers.
 #[derive(Debug, Serialize)]
-pub(super) struct Picture {
-    pub(super) version: &'static str,
-    /// RFC 3339, UTC.
-    pub(super) started: String,
-    pub(super) uptime_seconds: u64,
-    pub(super) workers: usize,
-    pub(super) sets: Vec<SetPicture>,
+pub struct SetPicture {
+    pub name: String,
+    pub epoch: u64,
+    pub shards: Vec<ShardPicture>,
+    pub nodes: Vec<NodePicture>,
 }
 
 #[derive(Debug, Serialize)]
-pub(super) struct SetPicture {
-    pub(super) name: String,
-    pub(super) epoch: u64,
-    pub(super) shards: Vec<ShardPicture>,
-    pub(super) nodes: Vec<NodePicture>,
-}
-
-#[derive(Debug, Serialize)]
-pub(super) struct ShardPicture {
-    pub(super) slots: String,
-    pub(super) term: u64,
-    pub(super) lineage: LineagePicture,
+pub struct ShardPicture {
+    pub slots: String,
+    pub term: u64,
+    pub lineage: LineagePicture,
     /// Address of the verified master; null while there is none.
-    pub(super) master: Option<String>,
+    pub master: Option<String>,
     /// `open` or `held`.
-    pub(super) writes: &'static str,
-    pub(super) readers: usize,
-    pub(super) lagging: usize,
+    pub writes: &'static str,
+    pub readers: usize,
+    pub lagging: usize,
 }
 
 #[derive(Debug, Serialize)]
-pub(super) struct LineagePicture {
-    pub(super) id: String,
-    pub(super) previous: Option<String>,
+pub struct LineagePicture {
+    pub id: String,
+    pub previous: Option<String>,
     /// First offset not common with `previous`.
-    pub(super) branch: Option<i64>,
+    pub branch: Option<i64>,
 }
 
 #[derive(Debug, Serialize)]
-pub(super) struct NodePicture {
+pub struct NodePicture {
     /// Slot in the topology.
-    pub(super) id: u16,
-    pub(super) address: String,
+    pub id: u16,
+    pub address: String,
     /// Where redweir connects, when that is another address.
-    pub(super) dial: Option<String>,
-    pub(super) role: &'static str,
-    pub(super) state: &'static str,
-    pub(super) in_rotation: bool,
-    pub(super) generation: u64,
-    pub(super) run_id: Option<String>,
-    pub(super) version: Option<String>,
-    pub(super) offset: Option<i64>,
-    pub(super) lag_bytes: Option<u64>,
-    pub(super) lag_seconds: Option<f64>,
+    pub dial: Option<String>,
+    pub role: &'static str,
+    pub state: &'static str,
+    pub in_rotation: bool,
+    pub generation: u64,
+    pub run_id: Option<String>,
+    pub version: Option<String>,
+    pub offset: Option<i64>,
+    pub lag_bytes: Option<u64>,
+    pub lag_seconds: Option<f64>,
     /// Share of the reads; null for a node that gets none.
-    pub(super) weight: Option<u32>,
-    pub(super) zone: Option<String>,
+    pub weight: Option<u32>,
+    pub zone: Option<String>,
     #[serde(skip)]
     up: bool,
 }
 
 impl SetPicture {
-    pub(super) fn of(name: &str, topology: &Topology) -> Self {
+    pub fn of(name: &str, topology: &Topology) -> Self {
         Self {
             name: name.to_owned(),
             epoch: topology.epoch,
@@ -84,12 +74,12 @@ impl SetPicture {
     }
 
     /// Every slot can be written to.
-    pub(super) fn is_ready(&self) -> bool {
+    pub fn is_ready(&self) -> bool {
         !self.shards.is_empty() && self.shards.iter().all(|shard| shard.master.is_some())
     }
 
     /// What is missing, in a few words.
-    pub(super) fn readiness(&self) -> String {
+    pub fn readiness(&self) -> String {
         if self.shards.is_empty() || (self.epoch == 0 && self.nodes.is_empty()) {
             return "not ready, nothing was learnt of this set yet".to_owned();
         }
@@ -102,7 +92,21 @@ impl SetPicture {
         if missing.is_empty() { "ready".to_owned() } else { format!("not ready, {}", missing.join("; ")) }
     }
 
-    pub(super) fn into_gauges(self) -> SetGauges {
+    /// For a person: the set, its shards, its nodes.
+    pub fn lines(&self) -> Vec<String> {
+        let mut lines = vec![format!("set {}, epoch {}", self.name, self.epoch)];
+        for shard in &self.shards {
+            let master = shard.master.as_ref().map_or_else(|| "none verified".to_owned(), String::clone);
+            lines.push(format!(
+                "slots {}: master {master}, writes {}, replicas in rotation {}, left out for lag {}, term {}",
+                shard.slots, shard.writes, shard.readers, shard.lagging, shard.term
+            ));
+        }
+        lines.extend(self.nodes.iter().map(NodePicture::line));
+        lines
+    }
+
+    pub fn into_gauges(self) -> SetGauges {
         SetGauges {
             set: self.name,
             epoch: self.epoch,
@@ -167,6 +171,45 @@ fn answers(state: NodeState) -> bool {
 }
 
 impl NodePicture {
+    fn line(&self) -> String {
+        let mut line = format!("node {}: {}, {}", self.address, self.role, self.state);
+        match self.why_out() {
+            None => line.push_str(", in rotation"),
+            Some(why) => line.push_str(&format!(", out of rotation ({why})")),
+        }
+        if let Some(offset) = self.offset {
+            line.push_str(&format!(", offset {offset}"));
+        }
+        if let (Some(bytes), Some(seconds)) = (self.lag_bytes, self.lag_seconds) {
+            line.push_str(&format!(", lag {bytes} bytes {seconds:.3} s"));
+        }
+        if let Some(weight) = self.weight.filter(|weight| *weight != 1) {
+            line.push_str(&format!(", weight {weight}"));
+        }
+        if let Some(zone) = &self.zone {
+            line.push_str(&format!(", zone {zone}"));
+        }
+        if let Some(dial) = &self.dial {
+            line.push_str(&format!(", dialled as {dial}"));
+        }
+        line
+    }
+
+    /// Why a node gets no traffic.
+    fn why_out(&self) -> Option<&'static str> {
+        match self.state {
+            _ if self.in_rotation => None,
+            "unknown" => Some("was not asked yet"),
+            "down" => Some("does not answer"),
+            "loading" => Some("loads its data"),
+            "lagging" => Some("is further behind than max-lag or max-lag-bytes"),
+            "unlinked" => Some("its link to the master is down or it is still syncing"),
+            "fenced" => Some("says master and is not the one"),
+            "rejected" => Some("refuses redweir's login, or is no Redis"),
+            _ => Some("is not verified yet"),
+        }
+    }
+
     fn of(node: &Node, topology: &Topology) -> Self {
         let is_master = topology.shards.iter().any(|shard| shard.writes == Writes::Open(node.id));
         let reader = topology.shards.iter().flat_map(|shard| &shard.readers).find(|reader| reader.node == node.id);
@@ -272,6 +315,27 @@ mod tests {
             assert_eq!(found.lag_bytes, lag_known.then_some(7), "{state:?}");
             assert_eq!(found.offset, up.then_some(100), "{state:?}");
         }
+    }
+
+    #[test]
+    fn a_line_says_where_a_node_stands_and_why() {
+        let mut set = SetPicture::of("s", &topology(Writes::Open(1), &[2], vec![node(1, NodeState::Master)]));
+        set.nodes.extend(
+            [NodeState::Replica, NodeState::Lagging, NodeState::Down]
+                .into_iter()
+                .zip(2..)
+                .map(|(state, id)| NodePicture::of(&node(id, state), &topology(Writes::Open(1), &[2], Vec::new()))),
+        );
+        let expected = [
+            "set s, epoch 5",
+            "slots 0-16383: master 10.0.0.1:6379, writes open, replicas in rotation 1, left out for lag 0, term 0",
+            "node 10.0.0.1:6379: master, master, in rotation, offset 100",
+            "node 10.0.0.2:6379: replica, replica, in rotation, offset 100, lag 7 bytes 1.500 s, weight 3, zone a",
+            "node 10.0.0.3:6379: replica, lagging, out of rotation (is further behind than max-lag or max-lag-bytes), \
+             offset 100, lag 7 bytes 1.500 s",
+            "node 10.0.0.4:6379: none, down, out of rotation (does not answer)",
+        ];
+        assert_eq!(set.lines(), expected);
     }
 
     #[test]

@@ -1,0 +1,192 @@
+//! The REDWEIR commands: what people who run redweir ask from inside a client connection.
+//!
+//! Must not change anything. Invariant: only HELP answers a client that no node has accepted; the rest shows what an operator
+//! may see. Every answer is lines of text, the same in both RESP versions.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::explain::{Scene, explain};
+use super::state::State;
+use super::{Session, errors};
+use crate::config::ClientAuth;
+use crate::metrics::Count;
+use crate::resp::{Args, encode};
+use crate::topology::SetPicture;
+use crate::upstream::Target;
+
+const NAME: &[u8] = b"redweir";
+const PING: &[u8] = b"*1\r\n$4\r\nPING\r\n";
+/// Longest wait for a node's word on whether the client is somebody.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+const HELP: [&str; 13] = [
+    "REDWEIR <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
+    "CONSISTENCY",
+    "    Say what this connection's reads may rely on.",
+    "ROUTE <command> [<arg> ...]",
+    "    Say where a command would go and why, without running it.",
+    "TOPOLOGY",
+    "    Show the master and the replicas as redweir sees them.",
+    "WHOAMI",
+    "    Show what redweir knows of this connection.",
+    "HELP",
+    "    Print this help.",
+    "INFO redweir shows the figures of this listener; the HTTP port of the setting admin",
+    "shows everything: /topology, /metrics, /readyz.",
+];
+
+#[derive(Debug, PartialEq, Eq)]
+enum Ask {
+    Help,
+    Topology,
+    /// The request to explain.
+    Route(Vec<u8>),
+    Consistency,
+    WhoAmI,
+}
+
+impl Session {
+    /// Whether a request is for redweir.
+    pub(super) fn is_ours(&self, request: &[u8]) -> bool {
+        let named = || Args::new(request).next().is_some_and(|name| name.eq_ignore_ascii_case(NAME));
+        self.front.listener.commands.redweir && named()
+    }
+
+    pub(super) async fn redweir(self: &Rc<Self>, request: &[u8]) -> bool {
+        let reply = match self.parse(request) {
+            Ok(Ask::Help) => lines(&HELP),
+            Ok(ask) => match self.accepted().await {
+                Ok(()) => self.answer(&self.state.borrow(), ask, None),
+                Err(text) => text,
+            },
+            Err(text) => text,
+        };
+        self.local(&reply)
+    }
+
+    /// Likewise for a session on a connection of its own, to `target`, which has accepted it.
+    pub(super) fn answer_pinned(&self, s: &mut State, request: &[u8], target: &Target) {
+        let reply = match self.parse(request) {
+            Ok(ask) => self.answer(s, ask, Some(target)),
+            Err(text) => text,
+        };
+        self.front.cells.count(Count::LocalReplies, 1);
+        self.push(s, &reply);
+        s.silence.end_next();
+    }
+
+    /// Whether a node takes this client for somebody: nobody else can tell.
+    async fn accepted(&self) -> Result<(), Vec<u8>> {
+        let lane = self.state.borrow().lane;
+        let login = self.front.pool.describe(lane).and_then(|lane| lane.login);
+        // A login was checked when it was made; redweir's own is for everyone.
+        if login.is_some() || self.front.listener.auth == ClientAuth::Proxy {
+            return Ok(());
+        }
+        match tokio::time::timeout(PATIENCE, self.ask(self.authority(), PING)).await {
+            Ok(Ok((reply, _))) if reply.starts_with(errors::NOAUTH) => Err(reply),
+            Ok(Ok((_, lease))) => {
+                self.front.pool.give_back(lane, lease);
+                self.front.accepted.set(true);
+                Ok(())
+            }
+            // When nobody can be asked, which is when people ask, an earlier word holds.
+            _ if self.front.accepted.get() => Ok(()),
+            Ok(Err(text)) => Err(text),
+            Err(_) => Err(errors::NOBODY_TO_ASK.to_vec()),
+        }
+    }
+
+    fn parse(&self, request: &[u8]) -> Result<Ask, Vec<u8>> {
+        let mut args = Args::new(request).skip(1);
+        let Some(sub) = args.next() else { return Err(errors::arity("redweir")) };
+        let rest: Vec<&[u8]> = args.collect();
+        let none = |ask: Ask, name: &str| if rest.is_empty() { Ok(ask) } else { Err(errors::arity(name)) };
+        match &*sub.to_ascii_lowercase() {
+            b"help" => none(Ask::Help, "redweir|help"),
+            b"topology" => none(Ask::Topology, "redweir|topology"),
+            b"whoami" => none(Ask::WhoAmI, "redweir|whoami"),
+            b"consistency" if rest.len() == 1 => {
+                Err(errors::consistency_is_fixed(self.front.listener.read_policy.label()))
+            }
+            b"consistency" => none(Ask::Consistency, "redweir|consistency"),
+            b"route" if rest.is_empty() => Err(errors::arity("redweir|route")),
+            b"route" => {
+                let mut request = Vec::new();
+                encode::request(&mut request, rest.into_iter());
+                Ok(Ask::Route(request))
+            }
+            _ => Err(errors::unknown_subcommand(sub, "REDWEIR")),
+        }
+    }
+
+    fn answer(&self, s: &State, ask: Ask, pinned: Option<&Target>) -> Vec<u8> {
+        let topology = self.front.topology();
+        match ask {
+            Ask::Help => lines(&HELP),
+            Ask::Topology => lines(&SetPicture::of(&self.front.shared.place.set, &topology).lines()),
+            Ask::Consistency => lines(&self.consistency()),
+            Ask::WhoAmI => lines(&self.who(s, pinned)),
+            Ask::Route(request) => {
+                let listener = &self.front.listener;
+                let ours = listener.commands.redweir;
+                let policy = listener.read_policy;
+                let scene =
+                    Scene { topology: &topology, policy, rules: &self.front.rules, ours, monitor: listener.monitor };
+                let mut said = explain(&request, &scene, |want| self.front.foresee(&topology, want, s.lane));
+                if let Some(target) = pinned {
+                    said.push(format!("now: it would stay on this client's own connection, to {}", target.dial));
+                }
+                lines(&said)
+            }
+        }
+    }
+
+    fn consistency(&self) -> [String; 3] {
+        let policy = self.front.listener.read_policy;
+        let holds = match policy {
+            crate::config::ReadPolicy::Master => "strong: every read is the master's",
+            _ => "eventual: a read may be answered by a replica that has yet to apply this client's last write",
+        };
+        [
+            format!("level: {holds}"),
+            "pipelines: a read sent together with and behind a write sees it".to_owned(),
+            format!("read policy: {}", policy.label()),
+        ]
+    }
+
+    fn who(&self, s: &State, pinned: Option<&Target>) -> Vec<String> {
+        let place = &self.front.shared.place;
+        let worker = place.cells.iter().position(|cells| Arc::ptr_eq(cells, &self.front.cells)).unwrap_or_default();
+        let address = s.stream.peer_addr().map(|a| a.to_string()).unwrap_or_default();
+        let user = self.front.pool.describe(s.lane).and_then(|lane| lane.login).and_then(|login| login.username);
+        let on = pinned.map_or_else(|| "shared".to_owned(), |target| format!("its own, to {}", target.dial));
+        vec![
+            format!("client id: {}", self.id),
+            format!("address: {address}"),
+            format!("listener: {}", place.address),
+            format!("set: {}", place.set),
+            format!("worker: {} of {}", worker + 1, place.cells.len()),
+            format!("user: {}", user.as_deref().unwrap_or("default")),
+            format!("name: {}", String::from_utf8_lossy(&s.name)),
+            format!("db: {}", s.db),
+            format!("resp: {}", s.resp),
+            format!("connection to nodes: {on}"),
+            format!("has written: {}", if s.wrote { "yes" } else { "no" }),
+            self.consistency()[0].clone(),
+        ]
+    }
+}
+
+/// As Redis' HELP replies: an array of status lines (networking.c addReplyHelp), which every client shows as lines.
+fn lines(lines: &[impl AsRef<str>]) -> Vec<u8> {
+    let mut out = format!("*{}\r\n", lines.len());
+    for line in lines {
+        out.push('+');
+        out.extend(line.as_ref().chars().map(|c| if c.is_control() { ' ' } else { c }));
+        out.push_str("\r\n");
+    }
+    out.into_bytes()
+}
