@@ -189,7 +189,8 @@ mod tests {
 
     #[test]
     fn kill_picks_by_every_filter_and_by_all_of_them_together() {
-        let table: &[(&str, Option<(&[u64], bool)>)] = &[
+        type Row = (&'static str, Option<(&'static [u64], bool)>);
+        let table: &[Row] = &[
             ("CLIENT KILL 127.0.0.1:2", Some((&[2], false))),
             ("CLIENT KILL 127.0.0.1:9", Some((&[], false))),
             ("CLIENT KILL ID 2", Some((&[2], true))),

@@ -28,6 +28,8 @@ pub fn of(verdict: &Verdict, names: impl FnOnce() -> Option<Class>) -> Kind {
         Class::Script => Kind::Script,
         // A CLIENT subcommand nobody knows may set a connection's state.
         Class::Admin if named(verdict, "client") => Kind::Alone,
+        // It must not wait behind the writes that it is to let go.
+        Class::Admin if named(verdict, "client|unpause") => Kind::Alone,
         Class::Admin => Kind::Write,
         Class::ScriptRead => Kind::Read,
         // Answered by a node like any read: the user's rights and the node's own errors count.

@@ -431,3 +431,21 @@ fn clients_that_wait_for_a_master_can_be_ended() {
     closed(&pinning);
     lives(&mut me);
 }
+
+#[test]
+fn a_pause_of_writes_ends_when_somebody_says_so() {
+    let stage = plain_stage(0);
+    let proxy = Proxy::start(&stage, &[]);
+    let [mut me, mut writer] = [(); 2].map(|()| proxy.client());
+    lives(&mut writer);
+    assert_eq!(call(&mut me, "CLIENT PAUSE 3600000 WRITE"), ok());
+    writer.send(b"SET k 1\r\n").expect("sent");
+    let mut node = connect(&stage.nodes[0].address());
+    wait("the write at the node", || match call(&mut node, "CLIENT LIST").text() {
+        list if list.contains("cmd=set ") => Ok(()),
+        list => Err(list),
+    });
+    // That connection is stuck, and everybody shares it.
+    assert_eq!(call(&mut me, "CLIENT UNPAUSE"), ok());
+    assert_eq!(writer.read().expect("a reply"), ok());
+}
