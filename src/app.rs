@@ -16,7 +16,7 @@ use crate::config::{Config, ListenerConfig};
 use crate::discovery;
 use crate::metrics::{Cells, Registry};
 use crate::server::{self, Bound, Plan, Worker};
-use crate::session::{Roll, Shared};
+use crate::session::{Common, Shared};
 use crate::topology::{self, View};
 
 pub use check::check;
@@ -137,14 +137,14 @@ fn start_workers(
     stop: &CancellationToken,
 ) -> Result<Vec<Worker>, Fatal> {
     let ids = Arc::new(AtomicU64::new(0));
-    let rolls: Vec<_> = std::iter::repeat_with(Arc::<Roll>::default).take(views.len()).collect();
+    let commons: Vec<_> = config.sets.iter().map(|_| Arc::new(Common::new(&config.limits))).collect();
     let mut plans: Vec<Vec<Plan>> = std::iter::repeat_with(Vec::new).take(config.workers).collect();
     for (listener, bound) in config.listeners.iter().zip(bound) {
         let set = config.sets.get(listener.set).ok_or_else(|| Fatal("a listener without a set".into()))?;
         let view = views.get(listener.set).ok_or_else(|| Fatal("a set without a view".into()))?;
-        let roll = rolls.get(listener.set).ok_or_else(|| Fatal("a set without a roll".into()))?;
+        let common = commons.get(listener.set).ok_or_else(|| Fatal("a set without scripts".into()))?;
         tracing::info!(address = %bound.address, set = set.name, policy = ?listener.read_policy, "listening");
-        let shared = Arc::new(Shared::new(Arc::clone(&ids), Arc::clone(roll)));
+        let shared = Arc::new(Shared::new(Arc::clone(&ids), Arc::clone(common)));
         for (index, (socket, plans)) in bound.sockets.into_iter().zip(&mut plans).enumerate() {
             let cells = Arc::new(Cells::default());
             registry.register(&set.name, &bound.address.to_string(), index, Arc::clone(&cells));

@@ -56,7 +56,7 @@ fn blocks(mut options: Args<'_>) -> bool {
 }
 
 /// Does the body of a script declare, in its first line, that it does not write? A server then refuses every write in it.
-fn cannot_write(body: &[u8]) -> bool {
+pub fn cannot_write(body: &[u8]) -> bool {
     let Some(line) = body.iter().position(|&b| b == b'\n').and_then(|end| body.get(..end)) else {
         return false;
     };

@@ -9,7 +9,7 @@ mod names;
 mod pack;
 mod table;
 
-pub use classify::classify;
+pub use classify::{cannot_write, classify};
 pub use names::{Described, Names, class_from_flags};
 pub use table::{COMMANDS, Command, Flags, Keys, Refine, lookup};
 
@@ -30,7 +30,7 @@ pub enum Class {
     Cursor,
     /// Administration: forwarded to the master.
     Admin,
-    /// Node-local administration that must reach every node (SCRIPT FLUSH, SCRIPT KILL, FUNCTION KILL).
+    /// Node-local administration that must reach every node (SCRIPT FLUSH, SCRIPT KILL, ACL SETUSER).
     AllNodes,
     /// Blocks its connection, or takes another number of replies: a connection of its own.
     Blocking,

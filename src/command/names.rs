@@ -31,7 +31,9 @@ const SHORT: usize = 64;
 impl Names {
     /// Keeps what the table does not have.
     pub fn from_command_reply(entries: impl IntoIterator<Item = Described>) -> Self {
-        let unknown = entries.into_iter().filter(|e| lookup(&e.name).is_none());
+        // Redis 6.2 lists two that close the connection without a reply (server.c securityWarningCommand).
+        let closes = |name: &[u8]| name.eq_ignore_ascii_case(b"post") || name.eq_ignore_ascii_case(b"host:");
+        let unknown = entries.into_iter().filter(|e| lookup(&e.name).is_none() && !closes(&e.name));
         let classes = unknown.map(|e| {
             let words: Vec<&str> = e.flags.iter().chain(&e.tips).map(String::as_str).collect();
             (e.name.to_ascii_lowercase(), class_from_flags(&words))

@@ -157,6 +157,8 @@ fn blank_limits() -> Limits {
         upstream_bytes: 0,
         pinned: 0,
         connections_per_node: 0,
+        scripts: 0,
+        script_bytes: 0,
     }
 }
 
@@ -213,6 +215,7 @@ fn finish_listener(draft: Draft<ListenerParts>, sets: &[Finished], faults: &mut 
         bind: parts.bind?,
         set,
         read_policy: parts.read_policy?,
+        consistency: parts.consistency?,
         balancer: parts.balancer?,
         zone: parts.zone,
         auth: parts.auth?,

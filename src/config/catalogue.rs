@@ -73,6 +73,13 @@ pub(super) const LISTENER: &[Setting<ListenerParts>] = &[
         |l, g, f| g.put_some(&mut l.read_policy, f, choice),
     ),
     one(
+        "consistency",
+        "LEVEL",
+        "session",
+        "How fresh reads are: session (at least what the same client wrote and was shown before), eventual (whatever a         replica within max-lag has) or strong (all at the master)",
+        |l, g, f| g.put_some(&mut l.consistency, f, choice),
+    ),
+    one(
         "balancer",
         "BALANCER",
         "least-in-flight",
@@ -325,5 +332,15 @@ pub(super) const LIMITS: &[Setting<Process>] = &[
     ),
     one("connections-per-node", "N", "1", "Shared connections to each node, per worker", |p, g, f| {
         g.put(&mut p.limits.connections_per_node, f, count(1..=64))
+    }),
+    one(
+        "max-scripts",
+        "N",
+        "10000",
+        "Scripts remembered per set, to give them to a node that lacks one that is called by EVALSHA",
+        |p, g, f| g.put(&mut p.limits.scripts, f, count(1..=1_000_000)),
+    ),
+    one("max-script-bytes", "SIZE", "32mb", "Bytes of their bodies", |p, g, f| {
+        g.put(&mut p.limits.script_bytes, f, memory(KB..=1024 * GB))
     }),
 ];

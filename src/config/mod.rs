@@ -70,6 +70,9 @@ pub struct Limits {
     pub pinned: usize,
     /// Shared connections per node and worker.
     pub connections_per_node: usize,
+    /// Scripts remembered per set, and the bytes of their bodies.
+    pub scripts: usize,
+    pub script_bytes: usize,
 }
 
 /// A login at a node or a Sentinel. `username: None` is the old `AUTH password`.
@@ -137,6 +140,7 @@ pub struct ListenerConfig {
     /// Index into [`Config::sets`].
     pub set: usize,
     pub read_policy: ReadPolicy,
+    pub consistency: Consistency,
     pub balancer: Balancer,
     /// This proxy's zone: readers of the same zone are preferred.
     pub zone: Option<String>,
@@ -162,6 +166,17 @@ pub enum ReadPolicy {
     PreferMaster,
     /// The master only.
     Master,
+}
+
+/// How fresh reads are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Consistency {
+    /// Whatever a replica within the lag limit has.
+    Eventual,
+    /// At least what the session wrote, and was shown, before.
+    Session,
+    /// The newest: all at the master.
+    Strong,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::catalogue::{LIMITS, LISTENER, PROCESS, SET};
 use super::fault::Faults;
 use super::given::{Given, Kind};
-use super::{Balancer, ClientAuth, Limits, Log, ReadPolicy};
+use super::{Balancer, ClientAuth, Consistency, Limits, Log, ReadPolicy};
 
 /// A setting as help and file see it.
 #[derive(Debug)]
@@ -75,6 +75,7 @@ pub(super) struct ListenerParts {
     pub bind: Option<SocketAddr>,
     pub set: String,
     pub read_policy: Option<ReadPolicy>,
+    pub consistency: Option<Consistency>,
     pub balancer: Option<Balancer>,
     pub zone: Option<String>,
     pub auth: Option<ClientAuth>,

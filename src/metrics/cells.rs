@@ -44,6 +44,8 @@ labels! {
         Lag = "lag",
         /// A read in one pipeline with a write of its own session.
         OwnWrite = "own_write",
+        /// The client's own writes, or what it was shown before, may not be on any replica yet.
+        Seen = "seen",
         /// Class that only the master may answer.
         Master = "master",
         /// A name neither in the table nor in the master's own COMMAND.
@@ -77,6 +79,8 @@ labels! {
         RefusedForbidden = "refused_forbidden",
         /// Reads sent again to another node.
         RetriedReads = "retried_reads",
+        /// Reads a replica answered before it had what the session had seen: asked of the master instead.
+        StaleReads = "stale_reads",
         /// Writes a node refused unexecuted, or that were never written, sent again.
         RetriedWrites = "retried_writes",
         /// Writes on the wire when a connection died: outcome unknown, client closed.
@@ -91,6 +95,12 @@ labels! {
         LocalReplies = "local_replies",
         Pins = "pins",
         LargeStreams = "large_streams",
+        /// EVALSHA sent again because its node lacked the script.
+        ScriptsMissing = "scripts_missing",
+        /// Scans begun again because their cursor was another master's.
+        ScansRestarted = "scans_restarted",
+        /// Commands for all nodes that a replica did not do.
+        ReplicaFailures = "replica_failures",
         /// Blocking commands sent again to another node, with what was left of their time.
         Reissued = "reissued",
         /// Pinned sessions whose connection was lost and that went on at another one, or had to close.
@@ -130,8 +140,8 @@ impl Histogram {
 
 /// The counters of one worker for one listener. Written only by that worker.
 pub struct Cells {
-    routed: Box<[[[Cell; 9]; 5]; MAX_NODES]>,
-    counts: [Cell; 29],
+    routed: Box<[[[Cell; Reason::ALL.len()]; Kind::ALL.len()]; MAX_NODES]>,
+    counts: [Cell; Count::ALL.len()],
     /// Whole request: read from the client to handed to its socket.
     pub request: Histogram,
     /// Upstream part: appended to a node's connection to reply found.
@@ -144,8 +154,6 @@ pub struct Cells {
     /// Sessions on a pinned connection, now.
     pub pinned: Cell,
 }
-
-const _: () = assert!(Kind::ALL.len() == 5 && Reason::ALL.len() == 9 && Count::ALL.len() == 29);
 
 impl Default for Cells {
     fn default() -> Self {

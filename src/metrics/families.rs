@@ -77,6 +77,8 @@ families! {
     REFUSED: Counter "refused_total",
         "Requests refused: held too long (hold), no node fits (no_node), upstream full (full), not allowed (forbidden).";
     RETRIED: Counter "retried_total", "Requests sent again because the first node did not execute them.";
+    STALE_READS: Counter "stale_reads_total",
+        "Reads a replica answered before it had what the session had seen; asked of the master instead.";
     UNKNOWN_OUTCOME: Counter "unknown_outcome_total",
         "Writes on the wire when their connection died: maybe executed, never sent again.";
     ERRORS: Counter "errors_total",
@@ -88,6 +90,10 @@ families! {
         "Sessions whose own connection was lost in a switch: gone on at the new master (moved) or closed (broken).";
     UNBLOCKED: Counter "unblocked_total", "Blocking commands ended by CLIENT UNBLOCK.";
     LARGE_STREAMS: Counter "large_streams_total", "Requests or replies streamed for their size.";
+    SCRIPTS_MISSING: Counter "scripts_missing_total", "Calls by SHA-1 sent again because the node lacked the script.";
+    SCANS_RESTARTED: Counter "scans_restarted_total", "Scans begun again for a cursor of another master.";
+    REPLICA_FAILURES: Counter "replica_failures_total",
+        "Commands for all nodes (ACL SETUSER, SCRIPT FLUSH) that a replica did not do.";
 
     FAILOVERS: Counter "failovers_total", "Masters redweir switched to, by how it came to know (start: the first).";
     FAILOVER_SECONDS: Histogram "failover_seconds",
@@ -150,6 +156,7 @@ pub(super) const COUNTED: &[Counted] = &[
             (Some(("kind", "blocking")), Count::Reissued),
         ],
     },
+    Counted { family: STALE_READS, samples: &[(None, Count::StaleReads)] },
     Counted { family: UNKNOWN_OUTCOME, samples: &[(None, Count::UnknownOutcome)] },
     Counted {
         family: ERRORS,
@@ -170,6 +177,9 @@ pub(super) const COUNTED: &[Counted] = &[
     },
     Counted { family: UNBLOCKED, samples: &[(None, Count::Unblocked)] },
     Counted { family: LARGE_STREAMS, samples: &[(None, Count::LargeStreams)] },
+    Counted { family: SCRIPTS_MISSING, samples: &[(None, Count::ScriptsMissing)] },
+    Counted { family: SCANS_RESTARTED, samples: &[(None, Count::ScansRestarted)] },
+    Counted { family: REPLICA_FAILURES, samples: &[(None, Count::ReplicaFailures)] },
 ];
 
 #[cfg(test)]

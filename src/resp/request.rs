@@ -14,6 +14,9 @@ const LINE_MAX: usize = 64 * 1024;
 pub enum Scan {
     /// A whole multibulk request of `len` bytes.
     Request { len: usize },
+    /// The same, but an argument is not followed by a line end. Redis reads over those two bytes, Valkey 9 closes the
+    /// connection: it must not be passed on as it is.
+    Ragged { len: usize },
     /// A whole inline line of `len` bytes, line end included.
     Inline { len: usize },
     /// Something Redis swallows without a reply: `*0`, `*-1`.
@@ -43,19 +46,21 @@ pub struct RequestScanner {
     left: u32,
     /// Where the next unread header begins, from the start of the request.
     at: usize,
+    ragged: bool,
     max_bulk: u64,
 }
 
 impl RequestScanner {
     /// `max_bulk`: Redis' `proto-max-bulk-len`.
     pub fn new(max_bulk: u64) -> Self {
-        Self { left: 0, at: 0, max_bulk }
+        Self { left: 0, at: 0, ragged: false, max_bulk }
     }
 
     /// Forgets a request begun; the next scan starts a new one.
     pub fn reset(&mut self) {
         self.left = 0;
         self.at = 0;
+        self.ragged = false;
     }
 
     /// `input` begins at the first byte of the current request.
@@ -76,14 +81,14 @@ impl RequestScanner {
         while left > 0 {
             let Some((len, next)) = number::short(input, at, b'$') else { break };
             let end = next + len + 2;
-            if end > input.len() || len as u64 > self.max_bulk {
+            if end > input.len() || len as u64 > self.max_bulk || input[end - 2..end] != *b"\r\n" {
                 break;
             }
             at = end;
             left -= 1;
         }
         (self.left, self.at) = (left, at);
-        if left == 0 { Scan::Request { len: at } } else { self.arguments(input) }
+        if left == 0 && !self.ragged { Scan::Request { len: at } } else { self.arguments(input) }
     }
 
     /// The first line, when it is not a short header; `None` once it was one after all.
@@ -112,6 +117,7 @@ impl RequestScanner {
             match self.argument(input) {
                 Ok(Some(end)) if end > input.len() => return Scan::Incomplete { needs: end },
                 Ok(Some(end)) => {
+                    self.ragged |= input[end - 2..end] != *b"\r\n";
                     self.at = end;
                     self.left -= 1;
                 }
@@ -119,7 +125,10 @@ impl RequestScanner {
                 Err(violation) => return Scan::Invalid(violation),
             }
         }
-        Scan::Request { len: self.at }
+        match std::mem::take(&mut self.ragged) {
+            true => Scan::Ragged { len: self.at },
+            false => Scan::Request { len: self.at },
+        }
     }
 
     /// Where the argument at hand ends, line end included; it may lie beyond the input. `None`: its header is not whole.
@@ -229,6 +238,8 @@ mod tests {
             (b"*1\r\n$4\r\nPING\r\n", Scan::Request { len: 14 }),
             (b"*1\r\n$4\r\nPING\r\n*1\r\n", Scan::Request { len: 14 }),
             (b"*2\r\n$3\r\nGET\r\n$0\r\n\r\n", Scan::Request { len: 19 }),
+            (b"*1\r\n$4\r\nPINGxx*1\r\n", Scan::Ragged { len: 14 }),
+            (b"*2\r\n$3\r\nGETxx$1\r\na\r\n", Scan::Ragged { len: 20 }),
             (b"*0\r\n", Scan::Nothing { len: 4 }),
             (b"*-1\r\n", Scan::Nothing { len: 5 }),
             (b"PING\r\n", Scan::Inline { len: 6 }),

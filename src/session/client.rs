@@ -128,7 +128,7 @@ impl Session {
             Ok(refused) | Err(refused) => return refused,
         }
         let ids = filter.ids.clone();
-        let found = self.front.shared.roll.call(What::List(filter)).await;
+        let found = self.front.shared.common.roll.call(What::List(filter)).await;
         let lines: String = match ids {
             // In the order asked for, and as often.
             Some(ids) => {
@@ -152,7 +152,7 @@ impl Session {
         let Some(filter) = Filter::of_kill(words) else { return errors::unsupported("client|kill").into() };
         // It goes with its own reply, and last.
         let last = !filter.skip_me && filter.matches(&self.card(&self.state.borrow()));
-        let killed = self.front.shared.roll.call(What::Kill(filter, self.id)).await.len() + usize::from(last);
+        let killed = self.front.shared.common.roll.call(What::Kill(filter, self.id)).await.len() + usize::from(last);
         let reply = match (old, killed) {
             (true, 0) => errors::NO_SUCH_CLIENT.to_vec(),
             (true, _) => errors::OK.to_vec(),
@@ -173,7 +173,7 @@ impl Session {
         let by_error = reason.first().is_some_and(|reason| reason.eq_ignore_ascii_case(b"error"));
         let how = if by_error { Unblock::Error } else { Unblock::Timeout };
         let found = match u64::try_from(id) {
-            Ok(id) => self.front.shared.roll.call(What::Unblock(id, how)).await.len(),
+            Ok(id) => self.front.shared.common.roll.call(What::Unblock(id, how)).await.len(),
             Err(_) => 0,
         };
         integer(found as i64)

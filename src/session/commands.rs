@@ -21,7 +21,7 @@ pub(super) const PAUSE: Duration = Duration::from_millis(20);
 
 /// What to do while all the connections of their own that there may be are in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Bound {
+pub(super) enum Bound {
     Refuse,
     /// It is for one request only, and so are many of the others: one will be free in a moment.
     Wait,
@@ -51,11 +51,12 @@ impl Session {
         match turn {
             Turn::Invalid(violation) => self.protocol_error(violation),
             Turn::Large => self.large().await,
+            _ if self.must_heal(request) => self.heal(request).await,
             _ => self.command(request).await,
         }
     }
 
-    fn put_back(&self, request: &[u8]) {
+    pub(super) fn put_back(&self, request: &[u8]) {
         self.state.borrow_mut().input.splice(0..0, request.iter().copied());
     }
 
@@ -95,13 +96,15 @@ impl Session {
                 self.front.cells.count(Count::RefusedForbidden, 1);
                 self.local(&errors::forbidden(name))
             }
-            (Class::AllNodes, _) => self.on_all_nodes(request).await,
+            (Class::AllNodes, _) => self.on_all_nodes(name, request).await,
+            (Class::Cursor, _) => self.scan(request).await,
             (_, "quit") => {
                 self.local(errors::OK);
                 self.close_after_replies()
             }
             // server.c securityWarningCommand: a browser was made to talk to us.
             (Class::Unknown, _) if is_http(request) => false,
+            (_, "reset") if Args::new(request).remaining() > 1 => self.local(&errors::arity("reset")),
             (_, "reset") => self.reset(),
             (_, "select") => self.select(request).await,
             (_, "auth") => self.auth(request).await,
@@ -197,7 +200,7 @@ impl Session {
         }
     }
 
-    async fn lost(&self, target: &Target, want: Want) {
+    pub(super) async fn lost(&self, target: &Target, want: Want) {
         let mut epochs = self.front.view.subscribe();
         while self.front.still_serves(target, want) {
             if epochs.changed().await.is_err() {
@@ -242,7 +245,13 @@ impl Session {
     ///
     /// # Errors
     /// The error reply to give the client.
-    async fn lease_until(&self, lane: LaneId, want: Want, deadline: Instant, bound: Bound) -> Result<Lease, Vec<u8>> {
+    pub(super) async fn lease_until(
+        &self,
+        lane: LaneId,
+        want: Want,
+        deadline: Instant,
+        bound: Bound,
+    ) -> Result<Lease, Vec<u8>> {
         let mut epochs = self.front.view.subscribe();
         loop {
             epochs.mark_unchanged();
@@ -267,37 +276,14 @@ impl Session {
         }
     }
 
-    /// SCRIPT FLUSH and its like: to every node; the answer is the master's.
-    async fn on_all_nodes(&self, request: &[u8]) -> bool {
-        let reply = match self.once(request).await {
-            Ok(reply) => reply,
-            Err(text) => text,
-        };
-        if reply.first() != Some(&b'-') {
-            self.on_replicas(request).await;
-        }
-        self.local(&reply)
-    }
-
     /// One request to the master, never repeated.
-    async fn once(&self, request: &[u8]) -> Result<Vec<u8>, Vec<u8>> {
+    pub(super) async fn once(&self, request: &[u8]) -> Result<Vec<u8>, Vec<u8>> {
         let lane = self.state.borrow().lane;
         let deadline = Instant::now() + self.front.listener.hold;
         let mut lease = self.lease_until(lane, Want::Master, deadline, Bound::Wait).await?;
         let reply = self.exchange(&mut lease, Want::Master, request).await.map_err(|e| errors::no_connection(&e))?;
         self.front.pool.give_back(lane, lease);
         Ok(reply)
-    }
-
-    async fn on_replicas(&self, request: &[u8]) {
-        let lane = self.state.borrow().lane;
-        for target in self.front.replicas() {
-            if let Ok(mut lease) = self.front.pool.lease(lane, &target).await
-                && self.exchange(&mut lease, Want::Read, request).await.is_ok()
-            {
-                self.front.pool.give_back(lane, lease);
-            }
-        }
     }
 
     /// The arity check of commands that redweir answers itself.

@@ -3,7 +3,7 @@
 //! Called by connections' tasks. Must not dispatch requests: it notes what came and wakes the session's own task.
 
 use super::Session;
-use super::kind::{self, Kind};
+use super::kind::Kind;
 use super::settle::{self, Settled};
 use super::state::{Park, Side, Silence, State};
 use super::unit;
@@ -41,11 +41,11 @@ impl Receiver for Session {
     fn settle(&self, request: &[u8], reply: &[u8], node: u16) {
         let s = &mut *self.state.borrow_mut();
         s.in_flight = s.in_flight.saturating_sub(1);
-        let refused = refusal::of(reply);
+        let refused = refusal::of(reply).filter(|r| *r != Refusal::NoScript || self.can_heal(request));
         match refused {
             Some(Refusal::ReadOnly) => self.front.view.suspect(Hint::Demoted(node)),
             Some(Refusal::Loading | Refusal::MasterDown) => self.front.view.suspect(Hint::Unready(node)),
-            None => {}
+            Some(Refusal::NoScript) | None => {}
         }
         s.settled.push(Settled {
             request: request.to_vec(),
@@ -63,6 +63,10 @@ impl Receiver for Session {
         s.wake();
     }
 
+    fn takes_back(&self, request: &[u8]) -> bool {
+        self.can_heal(request)
+    }
+
     fn rejected(&self) {
         // The user is gone or has another password: Redis too cuts such connections (ACL DELUSER).
         self.state.borrow_mut().die();
@@ -76,6 +80,22 @@ impl Receiver for Session {
             s.returned.extend_from_slice(request);
         }
         s.avoid = Some(node);
+        s.wake();
+    }
+
+    fn stale(&self, requests: &[u8], node: u16) {
+        let s = &mut *self.state.borrow_mut();
+        for request in request::each(requests) {
+            s.in_flight = s.in_flight.saturating_sub(1);
+            s.returned.extend_from_slice(request);
+        }
+        self.front.cells.count(Count::StaleReads, 1);
+        s.stale = true;
+        s.avoid = Some(node);
+        s.tries += 1;
+        if s.in_flight == 0 {
+            self.conclude(s);
+        }
         s.wake();
     }
 
@@ -183,6 +203,9 @@ impl Session {
         for done in &settled[..answered] {
             self.push(s, &done.reply);
         }
+        if let Some(first) = settled[answered..].iter().find(|again| again.refused) {
+            self.note_missing(s, &first.request, &first.reply);
+        }
         for again in &settled[answered..] {
             self.count_retry(&again.request);
             s.replay.extend_from_slice(&again.request);
@@ -195,7 +218,7 @@ impl Session {
     }
 
     fn is_idempotent(&self, request: &[u8]) -> bool {
-        self.kind(request).is_idempotent()
+        self.front.memo.get(request).unwrap_or_else(|| self.plain_kind(request)).is_idempotent()
     }
 
     /// The kind of a complete request.
@@ -209,10 +232,6 @@ impl Session {
 
     fn look_up(&self, request: &[u8]) -> Kind {
         let verdict = command::classify(Args::new(request));
-        let kind = kind::of(&verdict, || self.runtime_class(request));
-        if let Some(command) = verdict.command {
-            self.front.memo.put(request, command, kind);
-        }
-        kind
+        if self.needs_turn(&verdict, request) { Kind::Alone } else { self.plain_kind(request) }
     }
 }

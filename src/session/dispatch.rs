@@ -6,13 +6,15 @@
 
 use std::rc::Rc;
 
+use super::floor::Allowed;
 use super::front::Way;
 use super::kind::Kind;
 use super::state::{Park, Side, State};
 use super::{Session, errors};
+use crate::config::Consistency;
 use crate::metrics::{Count, Kind as Label, Reason, Tick};
 use crate::route::Want;
-use crate::upstream::{Conn, Full, Manner, Receiver};
+use crate::upstream::{Bound, Conn, Full, Manner, Receiver};
 
 /// Neighbouring requests of one buffer that go one way.
 pub struct Run {
@@ -76,14 +78,27 @@ impl Session {
             return self.join(s, bytes, run, side, now);
         }
         let side = if s.behind_write { Side::Master } else { side };
+        let (side, floor) = match s.level {
+            Consistency::Eventual => (side, 0),
+            Consistency::Strong => (Side::Master, 0),
+            Consistency::Session => match self.where_seen(s, side) {
+                Err(conn) => return self.append(s, conn, bytes, run, Reason::Replica, now, 0),
+                Ok(place) => place,
+            },
+        };
         let want = if side == Side::Replica { Want::Read } else { Want::Master };
         match self.front.way(want, s.lane, s.avoid.take()) {
             Way::Conn { conn, reason, epoch } => {
+                let reason = match s.level {
+                    _ if side == Side::Replica || !run.is_read() || s.behind_write => reason,
+                    Consistency::Strong => Reason::Policy,
+                    _ => Reason::Seen,
+                };
                 s.side = side;
                 s.epoch = epoch;
-                self.append(s, conn, bytes, run, reason, now)
+                self.append(s, conn, bytes, run, reason, now, floor)
             }
-            Way::Hold if s.refusing && side == Side::Replica => {
+            Way::Hold if s.refusing => {
                 let text = errors::hold_expired(self.front.listener.hold);
                 self.answer_all(s, run.n, &text, Count::RefusedHold);
                 Go::Sent
@@ -92,6 +107,27 @@ impl Session {
             Way::NoNode => {
                 self.answer_all(s, run.n, errors::NO_REPLICA, Count::RefusedNoNode);
                 Go::Sent
+            }
+        }
+    }
+
+    /// Where a run may go at level `session`, and the floor there; or the connection it must stay on.
+    #[inline]
+    fn where_seen(&self, s: &mut State, side: Side) -> Result<(Side, u64), Rc<Conn>> {
+        let stale = std::mem::take(&mut s.stale);
+        if side == Side::Master {
+            return Ok((Side::Master, 0));
+        }
+        s.reads = true;
+        match s.allowed(self.front.term()) {
+            Allowed::Any { floor } if !stale || self.front.is_held() => Ok((Side::Replica, floor)),
+            Allowed::Any { .. } | Allowed::Master => Ok((Side::Master, 0)),
+            Allowed::Stay => {
+                let last = s.conn.clone().filter(|_| s.side == Side::Replica && !stale);
+                match last.filter(|conn| self.front.still_fits(conn, false, s.epoch)) {
+                    Some(conn) => Err(conn),
+                    None => Ok((Side::Master, 0)),
+                }
             }
         }
     }
@@ -107,7 +143,7 @@ impl Session {
             return Go::Wait(Park::Drain);
         }
         let reason = if s.side == Side::Master { Reason::OwnWrite } else { Reason::Replica };
-        self.append(s, conn, bytes, run, reason, now)
+        self.append(s, conn, bytes, run, reason, now, 0)
     }
 
     #[inline]
@@ -119,12 +155,23 @@ impl Session {
         run: &Run,
         reason: Reason,
         now: Tick,
+        floor: u64,
     ) -> Go {
         let idempotent = run.writes() == 0;
+        if run.scripts > 0 && !conn.briefed.get() {
+            self.brief(&conn, now);
+        }
         let me: Rc<dyn Receiver> = Rc::clone(self) as Rc<dyn Receiver>;
-        let manner = Manner { idempotent, whole: run.whole };
+        let (term, bound) = match s.level {
+            Consistency::Session => {
+                let term = if s.side == Side::Replica { s.seen.term() } else { self.front.term() };
+                (term, s.bound(term, &conn, floor))
+            }
+            _ => (0, Bound::default()),
+        };
+        let manner = Manner { idempotent, whole: run.whole, bound };
         match conn.append(bytes, run.n, me, s.db, (s.read_at(now), now), manner) {
-            Ok(()) => {}
+            Ok(serial) => s.seen.sent(term, serial, s.side == Side::Master),
             Err(Full) if s.in_flight > 0 => return Go::Wait(Park::Drain),
             Err(Full) => {
                 self.answer_all(s, run.n, errors::UPSTREAM_FULL, Count::RefusedFull);

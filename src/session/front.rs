@@ -14,9 +14,11 @@ use std::time::Duration;
 use arc_swap::{ArcSwap, Cache};
 
 use super::Session;
+use super::cursor::Cursors;
 use super::memo::Memo;
 use super::rights::Allowed;
 use super::roll::Roll;
+use super::scripts::{Known, Store};
 use crate::config::{ClientAuth, Limits, ListenerConfig, Login};
 use crate::metrics::{Cells, Clock, Reason};
 use crate::route::{self, Decision, Loads, Picker, Want};
@@ -32,13 +34,26 @@ pub struct Shared {
     /// Client ids are unique over all listeners of the process.
     next_id: Arc<AtomicU64>,
     held_bytes: AtomicUsize,
-    pub(super) roll: Arc<Roll>,
+    pub(super) common: Arc<Common>,
+}
+
+/// What all listeners of one set share.
+pub struct Common {
+    scripts: Arc<Store>,
+    cursors: Cursors,
+    pub(super) roll: Roll,
+}
+
+impl Common {
+    pub fn new(limits: &Limits) -> Self {
+        let scripts = Arc::new(Store::new(limits.scripts, limits.script_bytes));
+        Self { scripts, cursors: Cursors::default(), roll: Roll::default() }
+    }
 }
 
 impl Shared {
-    /// `roll` is that of the listener's set.
-    pub fn new(next_id: Arc<AtomicU64>, roll: Arc<Roll>) -> Self {
-        Self { sessions: AtomicUsize::new(0), next_id, held_bytes: AtomicUsize::new(0), roll }
+    pub fn new(next_id: Arc<AtomicU64>, common: Arc<Common>) -> Self {
+        Self { sessions: AtomicUsize::new(0), next_id, held_bytes: AtomicUsize::new(0), common }
     }
 
     pub(super) fn next_id(&self) -> u64 {
@@ -54,6 +69,7 @@ pub struct Front {
     pub cells: Arc<Cells>,
     pub clock: Clock,
     pub(super) memo: Memo,
+    pub(super) scripts: Known,
     pub(super) allowed: Allowed,
     pub shared: Arc<Shared>,
     pub scratch: RefCell<Box<[u8]>>,
@@ -115,6 +131,7 @@ impl Front {
             scratch: RefCell::new(vec![0; SCRATCH].into_boxed_slice()),
             clock: Clock::default(),
             memo: Memo::default(),
+            scripts: Known::new(Arc::clone(&shared.common.scripts)),
             allowed: Allowed::default(),
             choice: Cell::new(None),
             waiting: RefCell::default(),
@@ -241,6 +258,24 @@ impl Front {
         topology.nodes.iter().filter(replica).map(target).collect()
     }
 
+    pub fn target_of(&self, node: NodeId) -> Option<Target> {
+        let topology = self.topology();
+        let node = topology.node(node)?;
+        Some(Target { node: node.id, generation: node.generation, dial: Arc::clone(&node.dial) })
+    }
+
+    /// Every node there is, whatever its state.
+    pub fn everyone(&self) -> Vec<Target> {
+        let topology = self.topology();
+        let target =
+            |n: &Arc<crate::topology::Node>| Target { node: n.id, generation: n.generation, dial: Arc::clone(&n.dial) };
+        topology.nodes.iter().map(target).collect()
+    }
+
+    pub(super) fn cursors(&self) -> &Cursors {
+        &self.shared.common.cursors
+    }
+
     /// Wakes `waker` at the next change of topology. `round` is the caller's memory of having asked.
     pub(super) fn wait_for_change(&self, id: u64, waker: &Waker, round: &mut u64) {
         if *round != self.round.get() {
@@ -270,6 +305,12 @@ impl Front {
     /// Whether writes are held: there is no verified master.
     pub fn is_held(&self) -> bool {
         self.snapshot.borrow_mut().load().shards.first().is_none_or(|shard| shard.writes == Writes::Held)
+    }
+
+    /// The present master's number.
+    #[inline]
+    pub fn term(&self) -> u64 {
+        self.snapshot.borrow_mut().load().shards.first().map_or(0, |shard| shard.term)
     }
 
     pub(super) fn leave(&self, id: u64, round: u64) {

@@ -18,7 +18,7 @@ use super::kind::Kind;
 use super::state::{Park, Silence, State};
 use super::{Session, Turn, errors, unit};
 use crate::metrics::{Count, Tick};
-use crate::resp::{Scan, inline};
+use crate::resp::{Args, Scan, encode, inline};
 
 /// A connection attempt to the master failed: look again this much later, even if nothing changes.
 const RETRY: Duration = Duration::from_millis(20);
@@ -171,7 +171,7 @@ impl Session {
     /// bytes were dealt with.
     #[inline]
     fn walk(self: &Rc<Self>, s: &mut State, buf: &[u8], now: Tick) -> (usize, Stop) {
-        s.seen = now;
+        s.active = now;
         let mut run = Run::at(0);
         loop {
             match s.scanner.scan(&buf[run.end..]) {
@@ -242,7 +242,7 @@ impl Session {
         if s.refusing || s.silence == Silence::Next {
             return None;
         }
-        unit::whole(buf, at, s.scanner.clone(), |request| self.kind(request))
+        unit::whole(buf, at, s.scanner.clone(), |request| self.kind_in_unit(request))
     }
 
     /// Sends the run on its way; `Some` when it (or what follows) has to wait.
@@ -278,6 +278,7 @@ impl Session {
                     Err(violation) => Err((at, Stop::Turn(Turn::Invalid(violation)))),
                 }
             }
+            Scan::Ragged { len } => Err((at + len, Stop::Turn(Turn::Inline(mended(&buf[at..at + len]))))),
             Scan::Invalid(violation) => Err((at, Stop::Turn(Turn::Invalid(violation)))),
             Scan::Request { .. } | Scan::Incomplete { .. } => Ok(at),
         }
@@ -398,4 +399,11 @@ impl Session {
         }
         Ok(())
     }
+}
+
+/// A request as it should have been written.
+pub(super) fn mended(request: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(request.len());
+    encode::request(&mut out, Args::new(request).collect::<Vec<_>>().into_iter());
+    out
 }

@@ -27,7 +27,6 @@ pub fn of(verdict: &Verdict, names: impl FnOnce() -> Option<Class>) -> Kind {
         // A CLIENT subcommand nobody knows may set a connection's state.
         Class::Admin if named(verdict, "client") => Kind::Alone,
         Class::Admin => Kind::Write,
-        Class::ScriptRead if named(verdict, "evalsha_ro") => Kind::MasterRead,
         Class::ScriptRead => Kind::Read,
         // Answered by a node like any read: the user's rights and the node's own errors count.
         Class::Local if named(verdict, "ping") || named(verdict, "echo") => Kind::Read,

@@ -7,10 +7,13 @@
 mod card;
 mod client;
 mod commands;
+mod cursor;
 mod deliver;
 mod dispatch;
 mod errors;
+mod everywhere;
 mod filter;
+mod floor;
 mod front;
 mod input;
 mod kind;
@@ -22,11 +25,12 @@ mod pubsub;
 mod relay;
 mod rights;
 mod roll;
+mod scripts;
 mod settle;
 mod state;
 mod unit;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Poll;
@@ -38,8 +42,7 @@ use crate::metrics::Count;
 use crate::resp::{Args, Violation};
 use crate::upstream::LaneId;
 
-pub use front::{Front, Shared};
-pub use roll::Roll;
+pub use front::{Common, Front, Shared};
 use state::State;
 
 /// What ends the steady state for a while.
@@ -58,6 +61,10 @@ pub struct Session {
     pub id: u64,
     front: Rc<Front>,
     state: RefCell<State>,
+    /// A script that a node lacked; its EVALSHA is next.
+    missing: RefCell<Option<scripts::Missing>>,
+    /// Scans begun again under this term.
+    restarts: Cell<(u64, u32)>,
 }
 
 /// A session's place among all sessions; given up even if the session panics.
@@ -86,11 +93,17 @@ pub fn turn_away(stream: &TcpStream) {
 impl Session {
     /// Serves one client until it leaves or must be let go.
     pub async fn serve(front: Rc<Front>, stream: TcpStream, lane: LaneId) {
-        let mut state = State::new(stream, lane, front.limits.max_bulk_bytes);
+        let mut state = State::new(stream, lane, front.limits.max_bulk_bytes, front.listener.consistency);
         state.born = front.clock.now();
-        state.seen = state.born;
+        state.active = state.born;
         let id = front.shared.next_id();
-        let session = Rc::new(Self { id, front, state: RefCell::new(state) });
+        let session = Rc::new(Self {
+            id,
+            front,
+            state: RefCell::new(state),
+            missing: RefCell::default(),
+            restarts: Cell::default(),
+        });
         let _seat = Seat::take(&session);
         loop {
             let turn = std::future::poll_fn(|cx| session.poll_turn(cx)).await;

@@ -125,7 +125,10 @@ impl Session {
             (s.lane, s.db)
         };
         match self.lease_in(lane, want, db).await {
-            Ok(lease) => self.relay(Relay::new(lease, want), what).await,
+            Ok(mut lease) => {
+                self.brief_lease(&mut lease, want).await;
+                self.relay(Relay::new(lease, want), what).await
+            }
             Err(text) => self.refuse_front(&text),
         }
     }
@@ -137,8 +140,11 @@ impl Session {
         relay.pin.may_monitor = self.front.listener.monitor;
         {
             let s = &mut *self.state.borrow_mut();
-            s.behind_write |= relay.want == Want::Master;
             s.bound.pinned = true;
+            if relay.want == Want::Master {
+                s.behind_write = true;
+                s.seen.escaped();
+            }
         }
         let (end, relay) = self.carry(relay).await;
         cells.pinned.sub(1);
@@ -287,7 +293,7 @@ impl Relay {
             }
             (s.bound, s.blocked) = (self.pin.bound(), self.waits());
             if moved {
-                s.seen = session.front.clock.now();
+                s.active = session.front.clock.now();
             }
             if !moved {
                 // A transaction or a WATCH that its client left open: everything sent is answered, nothing more will come.

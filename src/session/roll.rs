@@ -82,7 +82,7 @@ impl Roll {
 impl Front {
     /// Answers for this front's sessions, until its worker ends.
     pub async fn attend(self: Rc<Self>) {
-        let mut asks = self.shared.roll.open_desk();
+        let mut asks = self.shared.common.roll.open_desk();
         while let Some(ask) = asks.recv().await {
             let found = self.look(&ask.what).await;
             // Room for every desk's answer was made; whoever asked may be gone.
@@ -159,7 +159,7 @@ impl Session {
             fd: s.stream.as_raw_fd(),
             name: lossy(&s.name),
             age: seconds(s.born),
-            idle: seconds(s.seen),
+            idle: seconds(s.active),
             db: s.db,
             bound: s.bound,
             blocked: s.blocked,
@@ -168,7 +168,7 @@ impl Session {
             no_touch,
             input: s.input.len(),
             output: s.out.len(),
-            command: if s.bound.pinned || s.acted == s.seen { s.command } else { "" },
+            command: if s.bound.pinned || s.acted == s.active { s.command } else { "" },
             user: user.unwrap_or_else(|| "default".into()),
             resp: s.resp,
             library: library.or_else(|| front.knows_libraries().then(Default::default)),

@@ -12,8 +12,10 @@ use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
 use super::card::Bound;
+use super::floor::Seen;
 use super::outbox::Outbox;
 use super::settle::Settled;
+use crate::config::Consistency;
 use crate::metrics::Tick;
 use crate::resp::RequestScanner;
 use crate::topology::NodeId;
@@ -90,7 +92,7 @@ pub struct State {
     pub no_evict: bool,
     /// When it came, when it was last heard, and when the command that is known as its last was acted upon.
     pub born: Tick,
-    pub seen: Tick,
+    pub active: Tick,
     pub acted: Tick,
     pub command: &'static str,
     pub silence: Silence,
@@ -100,6 +102,14 @@ pub struct State {
     pub more: bool,
     /// The session has sent a write since it began (WAIT needs to know).
     pub wrote: bool,
+
+    /// What its reads must not fall behind, at level `session`.
+    pub seen: Seen,
+    pub level: Consistency,
+    /// A replica had not got as far as what is to be sent again: that goes to the master.
+    pub stale: bool,
+    /// It has read: whether it can see its writes is of interest.
+    pub reads: bool,
 
     /// Where its requests on their way are; meaningful while `in_flight > 0`.
     pub conn: Option<Rc<Conn>>,
@@ -148,7 +158,7 @@ pub struct State {
 }
 
 impl State {
-    pub fn new(stream: TcpStream, lane: LaneId, max_bulk: u64) -> Self {
+    pub fn new(stream: TcpStream, lane: LaneId, max_bulk: u64, level: Consistency) -> Self {
         Self {
             stream,
             out: Outbox::default(),
@@ -164,13 +174,17 @@ impl State {
             library: None,
             no_evict: false,
             born: 0,
-            seen: 0,
+            active: 0,
             acted: 0,
             command: "",
             silence: Silence::Not,
             behind_write: false,
             more: false,
             wrote: false,
+            seen: Seen::default(),
+            level,
+            stale: false,
+            reads: false,
             conn: None,
             side: Side::Replica,
             epoch: 0,
@@ -221,7 +235,7 @@ impl State {
     /// The command at hand.
     pub fn acts_on(&mut self, command: &'static str) {
         self.command = command;
-        self.acted = self.seen;
+        self.acted = self.active;
     }
 
     pub fn wake(&self) {

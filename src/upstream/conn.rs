@@ -13,12 +13,16 @@ use std::task::Waker;
 
 use tokio::net::TcpStream;
 
-use super::flight::{Entry, Flight};
+use super::clock::{self, Reading};
+use super::flight::{Entry, Flight, Own};
 use super::pool::Tally;
 use super::{Lost, Manner, Receiver, Target, Times};
 use crate::metrics::Tick;
 use crate::resp::encode;
 use line::Line;
+
+/// Reads alone are followed by a ROLE no more often than this: until the next one their sessions stay on the connection.
+const ROLE_PERIOD_NS: u64 = 1_000_000;
 
 /// The connection's bound on kept request bytes is reached.
 #[derive(Debug, PartialEq, Eq)]
@@ -47,6 +51,9 @@ pub struct Conn {
     /// Takes new requests. Never true again once false.
     open: Cell<bool>,
     killed: Cell<bool>,
+    /// Has brought its node the scripts that are called by their SHA-1.
+    pub briefed: Cell<bool>,
+    reading: Cell<Reading>,
     limit: usize,
     tally: Rc<Tally>,
     shared: RefCell<Shared>,
@@ -65,6 +72,16 @@ struct Shared {
     backlog: usize,
     /// Part of the head's current reply was passed on.
     torn: bool,
+    /// Runs appended so far.
+    serial: u64,
+    /// The term in which a ROLE is to follow what is not written yet; 0: none.
+    wants_role: u64,
+    /// A ROLE is among what is not written yet, so that runs behind it can be judged by it.
+    led: bool,
+    /// When ROLE was asked last.
+    asked: Tick,
+    /// The user may not ask for ROLE.
+    mute: bool,
 }
 
 impl Conn {
@@ -77,6 +94,11 @@ impl Conn {
             spoiled: false,
             backlog: 0,
             torn: false,
+            serial: 0,
+            wants_role: 0,
+            led: false,
+            asked: 0,
+            mute: false,
         };
         Self {
             target,
@@ -84,6 +106,8 @@ impl Conn {
             ewma: Cell::new((0, 0)),
             open: Cell::new(true),
             killed: Cell::new(false),
+            briefed: Cell::new(false),
+            reading: Cell::default(),
             limit,
             tally,
             shared: RefCell::new(shared),
@@ -105,6 +129,11 @@ impl Conn {
         let age = self.tally.clock.ns(at, self.tally.clock.now());
         ewma >> (age >> 26).min(63)
     }
+    /// The newest bound known of its node.
+    #[inline]
+    pub fn reading(&self) -> Reading {
+        self.reading.get()
+    }
     /// Something is appended and not written yet: joining it costs no further write.
     #[inline]
     pub fn is_dirty(&self) -> bool {
@@ -113,6 +142,8 @@ impl Conn {
 
     /// Appends a run of `n` complete requests, each with exactly one reply, for database `db`; they were read from the client
     /// and are sent at the given times.
+    ///
+    /// Returns the run's number, which a later [`Reading`] covers.
     ///
     /// # Errors
     /// [`Full`]; nothing was appended then.
@@ -125,7 +156,7 @@ impl Conn {
         db: u32,
         (read, sent): (Tick, Tick),
         manner: Manner,
-    ) -> Result<(), Full> {
+    ) -> Result<u64, Full> {
         let mut shared = self.shared.borrow_mut();
         if shared.flight.bytes() + bytes.len() > self.limit && shared.flight.bytes() > 0 {
             return Err(Full);
@@ -134,8 +165,18 @@ impl Conn {
             shared.select(db, sent);
             self.in_flight.set(self.in_flight.get() + 1);
         }
-        let entry = Entry { to: Some(to), left: n, done: 0, bytes: bytes.len(), read, sent, manner, select: false };
+        if manner.bound.floor > 0 && !shared.led && !shared.mute {
+            shared.led = true;
+            shared.ask_role(manner.bound.term, sent);
+            self.in_flight.set(self.in_flight.get() + 1);
+        }
+        let entry = Entry { to: Some(to), left: n, done: 0, bytes: bytes.len(), read, sent, manner, own: Own::No };
         shared.flight.push(bytes, entry);
+        shared.serial += 1;
+        let bound = manner.bound;
+        if bound.term > 0 && !(bound.patient && self.tally.clock.ns(shared.asked, sent) < ROLE_PERIOD_NS) {
+            shared.wants_role = bound.term;
+        }
         self.in_flight.set(self.in_flight.get() + n);
         if !shared.dirty {
             shared.dirty = true;
@@ -143,7 +184,35 @@ impl Conn {
                 waker.wake_by_ref();
             }
         }
-        Ok(())
+        Ok(shared.serial)
+    }
+
+    /// What is appended is about to be written: a ROLE behind it, if one is wanted.
+    fn close_flush(&self, shared: &mut Shared) {
+        shared.led = false;
+        let term = std::mem::take(&mut shared.wants_role);
+        if term > 0 && !shared.mute {
+            shared.ask_role(term, self.tally.clock.now());
+            self.in_flight.set(self.in_flight.get() + 1);
+        }
+    }
+
+    /// Appends `n` scripts for the node, before what is to be appended next.
+    pub fn append_scripts(&self, bytes: &[u8], n: u32, now: Tick) {
+        if n > 0 {
+            let entry = Entry {
+                to: None,
+                left: n,
+                done: 0,
+                bytes: bytes.len(),
+                read: now,
+                sent: now,
+                manner: Manner { idempotent: true, ..Manner::default() },
+                own: Own::Script,
+            };
+            self.shared.borrow_mut().flight.push(bytes, entry);
+            self.in_flight.set(self.in_flight.get() + n);
+        }
     }
 
     /// A receiver of large pieces has caught up.
@@ -241,11 +310,26 @@ impl Shared {
             bytes: bytes.len(),
             read: now,
             sent: now,
-            manner: Manner { idempotent: true, whole: false },
-            select: true,
+            manner: Manner { idempotent: true, ..Manner::default() },
+            own: Own::Select,
         };
         self.flight.push(&bytes, entry);
         self.db = db;
+    }
+
+    fn ask_role(&mut self, term: u64, now: Tick) {
+        self.asked = now;
+        let entry = Entry {
+            to: None,
+            left: 1,
+            done: 0,
+            bytes: clock::ROLE.len(),
+            read: now,
+            sent: now,
+            manner: Manner { idempotent: true, ..Manner::default() },
+            own: Own::Role { term, covers: self.serial },
+        };
+        self.flight.push(clock::ROLE, entry);
     }
 
     /// Somebody slow owns this connection and nobody else waits behind.

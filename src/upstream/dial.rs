@@ -10,8 +10,8 @@ use tokio::net::TcpStream;
 use crate::config::Login;
 use crate::resp::{Found, ReplyScanner, encode};
 
-/// Longest handshake reply that is believed.
-const HANDSHAKE_MAX: usize = 64 * 1024;
+/// Longest reply that is believed where none is expected to be long.
+pub const SHORT: usize = 64 * 1024;
 
 /// Where to dial: a node in one of its lives.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,7 +113,7 @@ async fn handshake(stream: &mut TcpStream, lane: &Lane) -> Result<(), Refused> {
 async fn exchange_ok(stream: &mut TcpStream, words: &[&[u8]]) -> Result<(), Refused> {
     let mut request = Vec::new();
     encode::request(&mut request, words.iter().copied());
-    let reply = exchange(stream, &request).await?;
+    let reply = exchange(stream, &request, SHORT).await?;
     match reply.strip_prefix(b"-") {
         Some(text) => Err(Refused::Handshake(String::from_utf8_lossy(text).trim_end().to_owned())),
         None => Ok(()),
@@ -123,8 +123,8 @@ async fn exchange_ok(stream: &mut TcpStream, words: &[&[u8]]) -> Result<(), Refu
 /// Sends one request on an idle connection and returns its one reply.
 ///
 /// # Errors
-/// Those of the socket; a reply that is no RESP, or longer than 64 KiB, is `InvalidData`.
-pub async fn exchange(stream: &mut TcpStream, request: &[u8]) -> io::Result<Vec<u8>> {
+/// Those of the socket; a reply that is no RESP, or longer than `most` bytes, is `InvalidData`.
+pub async fn exchange(stream: &mut TcpStream, request: &[u8], most: usize) -> io::Result<Vec<u8>> {
     stream.write_all(request).await?;
     let mut scanner = ReplyScanner::default();
     let mut reply = Vec::new();
@@ -134,7 +134,7 @@ pub async fn exchange(stream: &mut TcpStream, request: &[u8]) -> io::Result<Vec<
         }
         match scanner.scan(&reply) {
             Found::Whole { len } if len == reply.len() => return Ok(reply),
-            Found::Part { .. } if reply.len() < HANDSHAKE_MAX => {}
+            Found::Part { .. } if reply.len() < most => {}
             _ => return Err(io::ErrorKind::InvalidData.into()),
         }
     }

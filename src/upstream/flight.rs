@@ -28,8 +28,21 @@ pub struct Entry {
     pub read: Tick,
     pub sent: Tick,
     pub manner: Manner,
-    /// A SELECT of our own.
-    pub select: bool,
+    pub own: Own,
+}
+
+/// Requests of our own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Own {
+    No,
+    Select,
+    /// A script the node may be asked for.
+    Script,
+    /// Asks for the offset in this term; behind this many runs of requests.
+    Role {
+        term: u64,
+        covers: u64,
+    },
 }
 
 #[derive(Default)]
@@ -135,7 +148,7 @@ mod tests {
     use super::*;
 
     fn entry(left: u32, bytes: usize) -> Entry {
-        Entry { to: None, left, done: 0, bytes, read: 0, sent: 0, manner: Manner::default(), select: false }
+        Entry { to: None, left, done: 0, bytes, read: 0, sent: 0, manner: Manner::default(), own: Own::No }
     }
 
     const GET: &[u8] = b"*2\r\n$3\r\nGET\r\n$1\r\na\r\n";

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use tokio::net::TcpStream;
 
 use super::Target;
-use super::dial::exchange;
+use super::dial::{SHORT, exchange};
 use crate::resp::encode;
 
 /// Held by one session; dropping it closes the connection.
@@ -52,7 +52,15 @@ impl Lease {
     /// # Errors
     /// Those of the socket.
     pub async fn exchange(&mut self, request: &[u8]) -> io::Result<Vec<u8>> {
-        exchange(&mut self.stream, request).await
+        exchange(&mut self.stream, request, SHORT).await
+    }
+
+    /// As [`Lease::exchange`], for a reply of up to `most` bytes.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn exchange_large(&mut self, request: &[u8], most: usize) -> io::Result<Vec<u8>> {
+        exchange(&mut self.stream, request, most).await
     }
 
     /// Idle means: nothing to read, not even the end.

@@ -5,6 +5,7 @@
 //! execute can be sent again.
 
 mod buffer;
+mod clock;
 mod conn;
 pub mod control;
 
@@ -17,6 +18,7 @@ pub mod refusal;
 use crate::metrics::Tick;
 
 pub use buffer::Buffer;
+pub use clock::Reading;
 pub use conn::{Conn, Full};
 pub use dial::{Lane, Refused, Target};
 pub use leased::Lease;
@@ -45,12 +47,19 @@ pub trait Receiver {
     /// A node refused something on this connection ([`refusal`]): from here on each request comes back with its reply.
     fn settle(&self, request: &[u8], reply: &[u8], node: u16);
 
+    /// The node lacks the script that `request` names: is it to come back by [`Receiver::settle`] (or is that its answer)?
+    fn takes_back(&self, request: &[u8]) -> bool;
+
     /// The node refused the login the receiver's requests were to run under.
     fn rejected(&self);
 
     /// The receiver's newest requests on this connection will not be answered here: they were not executed, or may be
     /// executed twice. Earlier ones of its own may still be on their way and are to be answered first.
     fn returned(&self, requests: &[u8], node: u16);
+
+    /// The node has not got as far as the receiver's requests need ([`Bound`]): all it has here come back unexecuted, as far
+    /// as anybody is concerned.
+    fn stale(&self, requests: &[u8], node: u16);
 
     /// The connection is gone.
     fn lost(&self, lost: &Lost, node: u16);
@@ -75,4 +84,17 @@ pub struct Manner {
     pub idempotent: bool,
     /// A transaction: its replies are handed on together while they fit, and it is sent again only from its beginning.
     pub whole: bool,
+    /// What it must see, and how it is learnt what it saw.
+    pub bound: Bound,
+}
+
+/// A run's place in replication time. All zero: it has none.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Bound {
+    /// The term the offsets belong to; above 0, a ROLE follows the run.
+    pub term: u64,
+    /// The offset the node must show first, by a ROLE before the run; 0: none.
+    pub floor: u64,
+    /// The ROLE behind it may be left out when there was one a moment ago.
+    pub patient: bool,
 }

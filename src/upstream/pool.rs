@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::clock::Origins;
 use super::conn::End;
 use super::dial::{self, Lane, Target};
 use super::{Conn, Lease, Refused};
@@ -52,6 +53,7 @@ pub(super) struct Tally {
     pub cells: Arc<Cells>,
     pub clock: Clock,
     pub large: usize,
+    pub origins: Origins,
 }
 
 impl Tally {
@@ -85,7 +87,8 @@ struct Slots {
 
 impl Pool {
     pub fn new(settings: Settings, cells: Arc<Cells>, on_event: Box<dyn Fn(Event)>) -> Rc<Self> {
-        let tally = Rc::new(Tally { cells, clock: Clock::default(), large: settings.large });
+        let tally =
+            Rc::new(Tally { cells, clock: Clock::default(), large: settings.large, origins: Origins::default() });
         Rc::new(Self {
             settings,
             tally,

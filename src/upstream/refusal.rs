@@ -11,6 +11,8 @@ pub enum Refusal {
     ReadOnly,
     Loading,
     MasterDown,
+    /// It has no script of this name; another node may.
+    NoScript,
 }
 
 const TABLE: &[(&[u8], Refusal)] = &[
@@ -18,6 +20,8 @@ const TABLE: &[(&[u8], Refusal)] = &[
     (b"-LOADING Redis is loading the dataset in memory", Refusal::Loading),
     (b"-LOADING Valkey is loading the dataset in memory", Refusal::Loading),
     (b"-MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.", Refusal::MasterDown),
+    // Redis ends it with " Please use EVAL.", Valkey does not.
+    (b"-NOSCRIPT No matching script.", Refusal::NoScript),
 ];
 
 /// Replies to a command that waited at a node, or was about to, when the node's role changed or its client was let go on

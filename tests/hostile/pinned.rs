@@ -126,8 +126,7 @@ fn a_transaction_that_cannot_begin_executes_nothing() {
     let mut first = proxy.client();
     assert_eq!(call(&mut first, "MULTI"), ok());
     let mut second = proxy.client();
-    // Not whole: that would go over a shared connection.
-    second.send(&script(&["MULTI", "INCR x"])).expect("sent");
+    second.send(&script(&["MULTI", "SELECT 0", "INCR x", "EXEC"])).expect("sent");
     assert!(soon(&mut second).text().contains("max-pinned"));
     assert!(second.read().is_err());
     assert_eq!(call(&mut proxy.client(), "EXISTS x").int(), Some(0));

@@ -3,10 +3,14 @@
 //! Each file is one paragraph of what is promised; each test is named by the sentence that it shows.
 
 mod clients;
+mod cursors;
+mod everywhere;
 mod failover;
+mod fresh;
 mod many;
 mod pinned;
 mod pipeline;
+mod scripts;
 mod see;
 mod speak;
 mod split;

@@ -87,7 +87,7 @@ fn ours(mut bytes: &[u8]) -> Outcome {
                 bytes = &bytes[len..];
                 continue;
             }
-            Scan::Request { len } => {
+            Scan::Request { len } | Scan::Ragged { len } => {
                 replies += 1;
                 bytes = &bytes[len..];
                 continue;

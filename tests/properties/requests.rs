@@ -85,7 +85,7 @@ fn arrive(pieces: &[&[u8]]) -> Result<(Vec<Scan>, Vec<u8>), TestCaseError> {
         loop {
             let scan = scanner.scan(&input);
             match scan {
-                Scan::Request { len } | Scan::Inline { len } | Scan::Nothing { len } => {
+                Scan::Request { len } | Scan::Ragged { len } | Scan::Inline { len } | Scan::Nothing { len } => {
                     prop_assert!(0 < len && len <= input.len(), "{len} of {}", input.len());
                     prop_assert!(len >= needed, "{needed} bytes were said to be needed, {len} were enough");
                     input.drain(..len);

@@ -87,12 +87,12 @@ fn flags_override_the_file() {
 
 #[test]
 fn every_setting_reaches_its_field_by_flag() {
-    let line = "--listen 127.0.0.1:1 --read-policy any --balancer round-robin --zone z --client-auth proxy --hold 1s --hold-bytes 1kb \
+    let line = "--listen 127.0.0.1:1 --read-policy any --consistency eventual --balancer round-robin --zone z --client-auth proxy --hold 1s --hold-bytes 1kb \
         --sentinel s:1,t:2 --master-name m --name n --node-username u --node-password p --sentinel-password q --sentinel-username v \
         --node-weight a:1=0,b:1=2 --node-zone b:1=y,c:1=y --address-map a:1=c:1 --poll 20ms --poll-fast 2ms --down-after 300ms \
         --connect-timeout 40ms --max-lag off --max-lag-bytes 5kb --workers 3 --admin off --drain 0s --log debug --log-format json \
         --max-sessions 1 --max-pipeline 3 --stream-above 4kb --max-bulk 5kb --max-client-output 6kb \
-        --max-upstream 7kb --max-pinned 8 --connections-per-node 9";
+        --max-upstream 7kb --max-pinned 8 --connections-per-node 9 --max-scripts 10 --max-script-bytes 11kb";
     let line: Vec<&str> = line.split_whitespace().collect();
     let millis = Duration::from_millis;
     let node = |address: &str, weight, zone: Option<&str>| NodeSettings {
@@ -114,6 +114,8 @@ fn every_setting_reaches_its_field_by_flag() {
             upstream_bytes: 7168,
             pinned: 8,
             connections_per_node: 9,
+            scripts: 10,
+            script_bytes: 11264,
         },
         sets: vec![SetConfig {
             name: "n".into(),
@@ -136,6 +138,7 @@ fn every_setting_reaches_its_field_by_flag() {
             bind: "127.0.0.1:1".parse().expect("address"),
             set: 0,
             read_policy: ReadPolicy::Any,
+            consistency: Consistency::Eventual,
             balancer: Balancer::RoundRobin,
             zone: Some("z".into()),
             auth: ClientAuth::Proxy,

@@ -36,6 +36,8 @@ fn the_defaults() {
             upstream_bytes: 64 << 20,
             pinned: 1000,
             connections_per_node: 1,
+            scripts: 10_000,
+            script_bytes: 32 << 20,
         },
         sets: vec![SetConfig {
             name: "mymaster".into(),
@@ -58,6 +60,7 @@ fn the_defaults() {
             bind: "127.0.0.1:7379".parse().expect("address"),
             set: 0,
             read_policy: ReadPolicy::PreferReplica,
+            consistency: Consistency::Session,
             balancer: Balancer::LeastInFlight,
             zone: None,
             auth: ClientAuth::Passthrough,

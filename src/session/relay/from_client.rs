@@ -15,6 +15,7 @@ use crate::command;
 use crate::metrics::{Count, Kind as Label, Reason};
 use crate::resp::{Args, Scan, Violation, inline};
 use crate::route::Want;
+use crate::session::input::mended;
 use crate::session::pin::again::Again;
 use crate::session::pin::{Admit, tracked};
 use crate::session::state::State;
@@ -63,7 +64,7 @@ impl Relay {
                 continue;
             }
             match s.scanner.scan(input) {
-                Scan::Request { .. } | Scan::Inline { .. } if self.is_done() => {
+                Scan::Request { .. } | Scan::Ragged { .. } | Scan::Inline { .. } if self.is_done() => {
                     s.scanner.reset();
                     break;
                 }
@@ -83,6 +84,10 @@ impl Relay {
                     end = self.begin_stream(s, &verdict);
                 }
                 Scan::Incomplete { .. } => break,
+                Scan::Ragged { len } => match self.admit(session, s, mended(&input[..len])) {
+                    true => taken += len,
+                    false => break,
+                },
                 Scan::Nothing { len } => taken += len,
                 Scan::Inline { len } => {
                     let line = input[..len - 1].strip_suffix(b"\r").unwrap_or(&input[..len - 1]);
@@ -158,6 +163,7 @@ impl Relay {
             s.scanner.reset();
             return false;
         }
+        session.notice_script(&verdict, &request);
         s.acts_on(verdict.command.map_or("", |c| c.name));
         if verdict.command.is_some_and(|c| c.name == "client|tracking") && tracked::redirects(&request) {
             session.push(s, errors::NO_REDIRECT);

@@ -208,11 +208,12 @@ impl Relay {
 
     fn is_refused(&self, session: &Session, again: Again, reply: &[u8]) -> bool {
         let (view, node) = (&session.front.view, self.lease.target.node);
-        let refusal = refusal::of(reply);
+        // A connection of its own was given the scripts its requests name: one that is missing is nowhere.
+        let refusal = refusal::of(reply).filter(|refusal| *refusal != Refusal::NoScript);
         match refusal {
             Some(Refusal::ReadOnly) => view.suspect(Hint::Demoted(node)),
             Some(Refusal::Loading | Refusal::MasterDown) => view.suspect(Hint::Unready(node)),
-            None => {}
+            Some(Refusal::NoScript) | None => {}
         }
         match again {
             Again::Never | Again::Ours => false,

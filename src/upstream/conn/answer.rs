@@ -8,13 +8,16 @@ use super::line::Line;
 use super::{Conn, End, Shared};
 use crate::metrics::{Count, Tick};
 use crate::resp::{Found, ReplyScanner};
-use crate::upstream::{Times, refusal};
+use crate::upstream::clock::Reading;
+use crate::upstream::flight::{Entry, Own};
+use crate::upstream::{Bound, Receiver, Times, refusal};
 
 impl Conn {
     /// Delivers every reply that is whole. `Err`: the stream cannot be understood.
     pub(super) fn deliver(&self, line: &mut Line) -> Result<(), End> {
         let shared = &mut *self.shared.borrow_mut();
         let answered = self.tally.clock.now();
+        let mut as_it_is = false;
         loop {
             let input = line.buffer.filled();
             if input.is_empty() {
@@ -30,7 +33,12 @@ impl Conn {
                 continue;
             }
             let Some(head) = shared.flight.entries.front() else { return Err(End::Garbage) };
-            let single = shared.spoiled || shared.torn;
+            if head.manner.bound.floor > 0 && self.is_stale(head) {
+                self.give_back_stale(shared);
+                as_it_is = false;
+                continue;
+            }
+            let single = shared.spoiled || shared.torn || as_it_is;
             let batch = match head.manner.whole && head.done == 0 && !single {
                 true => collect_whole(&mut line.scanner, input, head.left, line.buffer.is_full()),
                 false => collect(&mut line.scanner, input, head.left, single),
@@ -43,13 +51,13 @@ impl Conn {
                     Some(to) if shared.spoiled => to.settle(shared.flight.head_request(), replies, self.target.node),
                     Some(to) => to.replies(replies, batch.n, &times),
                     // A SELECT of ours that failed would leave strangers' requests in the wrong database.
-                    None if head.select && replies.first() == Some(&b'-') => return Err(End::Garbage),
-                    None => {}
+                    None if head.own == Own::Select && replies.first() == Some(&b'-') => return Err(End::Garbage),
+                    None => shared.mute |= self.note_role(head.own, replies),
                 }
-                if batch.errors > 0 {
+                if batch.errors > 0 && head.own == Own::No {
                     self.tally.cells.count(Count::NodeErrors, u64::from(batch.errors));
                 }
-                shared.torn = false;
+                (shared.torn, as_it_is) = (false, false);
                 self.note_latency(&times);
                 self.in_flight.set(self.in_flight.get().saturating_sub(batch.n));
                 shared.flight.answered(batch.n);
@@ -57,6 +65,7 @@ impl Conn {
             }
             match batch.then {
                 Then::Next => {}
+                Then::Spoiled if !as_it_is && !is_taken_back(shared, line.buffer.filled()) => as_it_is = true,
                 Then::Spoiled => {
                     shared.spoiled = true;
                     self.open.set(false);
@@ -70,6 +79,36 @@ impl Conn {
                 }
                 Then::Garbage => return Err(End::Garbage),
             }
+        }
+    }
+
+    /// True: the user may not ask.
+    #[inline]
+    fn note_role(&self, own: Own, reply: &[u8]) -> bool {
+        let Own::Role { term, covers } = own else { return false };
+        if let Some(offset) = self.tally.origins.read(self.target.node, term, reply) {
+            self.reading.set(Reading { term, offset, covers });
+        }
+        reply.first() == Some(&b'-')
+    }
+
+    fn is_stale(&self, head: &Entry) -> bool {
+        let Bound { term, floor, .. } = head.manner.bound;
+        head.done == 0 && head.to.is_some() && !self.reading().reaches(term, floor)
+    }
+
+    /// The node has not got as far as the head's receiver needs: everything it has here is asked for elsewhere.
+    #[cold]
+    fn give_back_stale(&self, shared: &mut Shared) {
+        let Some(who) = shared.flight.entries.front().and_then(|e| e.to.clone()) else { return };
+        let is_his = |to: &Option<Rc<dyn Receiver>>| to.as_ref().is_some_and(|to| Rc::ptr_eq(to, &who));
+        for (entry, (written, unwritten)) in shared.flight.entries.iter().zip(shared.flight.unanswered()) {
+            if is_his(&entry.to) {
+                who.stale(&[written, unwritten].concat(), self.target.node);
+            }
+        }
+        for entry in shared.flight.entries.iter_mut().filter(|entry| is_his(&entry.to)) {
+            entry.to = None;
         }
     }
 
@@ -114,6 +153,14 @@ impl Conn {
             shared.flight.entries[index].to = None;
         }
     }
+}
+
+/// Whether a refusal of the oldest unanswered request goes back to its receiver to be sent again.
+#[cold]
+fn is_taken_back(shared: &Shared, reply: &[u8]) -> bool {
+    let head = shared.flight.entries.front().and_then(|head| head.to.as_ref());
+    let names_script = refusal::of(reply) == Some(refusal::Refusal::NoScript);
+    !names_script || head.is_some_and(|to| to.takes_back(shared.flight.head_request()))
 }
 
 /// What was found at the front of the buffer.

@@ -74,6 +74,7 @@ impl Line {
             return Poll::Pending;
         }
         shared.dirty = false;
+        conn.close_flush(shared);
         let mut left = BURST;
         while !shared.flight.to_write().is_empty() {
             if left == 0 {

@@ -1,0 +1,146 @@
+//! What a session must see: at least what it wrote and what it was shown before (offsets.md section 3).
+//!
+//! Its floor is an offset of the present term. Where the offset of its last run is not known yet, the session stays where that
+//! run was, for there it can only see more. Must not do I/O. Invariant: at level `session` a read is answered by a node
+//! that had reached the floor before, or by the master.
+
+use super::state::{Side, State};
+use crate::upstream::{Bound, Conn, Reading};
+
+/// What a session has seen, in offsets.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// The term of all of this; 0: nothing was seen.
+    term: u64,
+    floor: u64,
+    /// The last run's number on its connection; 0: what it saw is in the floor.
+    serial: u64,
+    /// Saw something at the master that no reading covers, or in an earlier term: only the master is sure to show it.
+    beyond: bool,
+}
+
+/// Where a read may go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Allowed {
+    /// To any reader that has reached the floor; 0: to all.
+    Any {
+        floor: u64,
+    },
+    /// To the connection of the last run, or the master.
+    Stay,
+    Master,
+}
+
+impl Seen {
+    /// Where the next read may go in `term`; `last` is what is known of the last run's connection.
+    #[inline]
+    pub fn allowed(&mut self, term: u64, last: Option<Reading>) -> Allowed {
+        if self.term != term {
+            self.enter(term);
+        } else if self.serial > 0
+            && let Some(reading) = last
+            && reading.term == term
+            && reading.covers >= self.serial
+        {
+            (self.floor, self.serial) = (self.floor.max(reading.offset), 0);
+        }
+        match (self.beyond, self.serial) {
+            (true, _) => Allowed::Master,
+            (false, 0) => Allowed::Any { floor: self.floor },
+            (false, _) => Allowed::Stay,
+        }
+    }
+
+    #[inline]
+    pub fn term(&self) -> u64 {
+        self.term
+    }
+
+    /// Offsets of another term say nothing here. The master has all there is.
+    fn enter(&mut self, term: u64) {
+        *self = Self { term, floor: 0, serial: 0, beyond: self.term != 0 };
+    }
+
+    /// A run went out in `term`, as number `serial` of its connection. One at the master will show all there is.
+    #[inline]
+    pub fn sent(&mut self, term: u64, serial: u64, at_master: bool) {
+        if self.term != term {
+            self.enter(term);
+        }
+        self.serial = serial;
+        self.beyond &= !at_master;
+    }
+
+    /// Something was done at the master that no reading covers.
+    pub fn escaped(&mut self) {
+        (self.term, self.beyond) = (self.term.max(1), true);
+    }
+}
+
+impl State {
+    /// Where the next read may go.
+    #[inline]
+    pub fn allowed(&mut self, term: u64) -> Allowed {
+        let last = self.conn.as_ref().map(|conn| conn.reading());
+        self.seen.allowed(term, last)
+    }
+
+    /// The bound of a read that goes to `conn`.
+    #[inline]
+    pub fn bound(&self, term: u64, conn: &Conn, floor: u64) -> Bound {
+        let patient = self.side == Side::Replica;
+        // Before its first read nobody asks what it saw.
+        let term = if self.reads { term } else { 0 };
+        let known = floor == 0 || conn.reading().reaches(term, floor);
+        Bound { term, floor: if known { 0 } else { floor }, patient }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reading(term: u64, offset: u64, covers: u64) -> Option<Reading> {
+        Some(Reading { term, offset, covers })
+    }
+
+    #[test]
+    fn a_session_that_saw_nothing_may_read_anywhere() {
+        assert_eq!(Seen::default().allowed(3, None), Allowed::Any { floor: 0 });
+    }
+
+    #[test]
+    fn it_stays_until_what_it_saw_has_an_offset() {
+        let mut seen = Seen::default();
+        seen.sent(1, 7, true);
+        for (last, expected) in [
+            (None, Allowed::Stay),
+            (reading(1, 500, 6), Allowed::Stay),
+            (reading(0, 500, 9), Allowed::Stay),
+            (reading(1, 500, 7), Allowed::Any { floor: 500 }),
+            (None, Allowed::Any { floor: 500 }),
+        ] {
+            assert_eq!(seen.allowed(1, last), expected, "{last:?}");
+        }
+        // A replica further back, to which it was let because of what it had shown before, never lowers the floor.
+        seen.sent(1, 2, false);
+        assert_eq!(seen.allowed(1, reading(1, 499, 2)), Allowed::Any { floor: 500 });
+    }
+
+    #[test]
+    fn in_a_new_term_and_behind_a_connection_of_its_own_only_the_master_is_sure() {
+        let mut seen = Seen::default();
+        seen.sent(1, 7, true);
+        assert_eq!(seen.allowed(2, reading(1, 500, 7)), Allowed::Master);
+        seen.sent(2, 1, false);
+        assert_eq!(seen.allowed(2, reading(2, 10, 1)), Allowed::Master);
+        seen.sent(2, 2, true);
+        assert_eq!(seen.allowed(2, reading(2, 20, 2)), Allowed::Any { floor: 20 });
+        seen.escaped();
+        assert_eq!(seen.allowed(2, reading(2, 20, 2)), Allowed::Master);
+        let mut fresh = Seen::default();
+        fresh.escaped();
+        assert_eq!(fresh.allowed(1, None), Allowed::Master);
+        assert_eq!(fresh.allowed(4, None), Allowed::Master);
+    }
+}

@@ -1,0 +1,88 @@
+//! What an administrator sets through redweir holds on every node, for the very next command.
+
+use crate::support::{Client, Proxy, Reply, Stage, bulk, call, ok, plain_stage};
+
+fn on_nodes(stage: &Stage, line: &str) -> Vec<Reply> {
+    stage.nodes.iter().map(|node| call(&mut node.connect().expect("a node"), line)).collect()
+}
+
+#[track_caller]
+fn logged_in(proxy: &Proxy, user: &str, password: &str) -> Client {
+    let mut client = proxy.client();
+    assert_eq!(call(&mut client, &format!("AUTH {user} {password}")), ok());
+    client
+}
+
+#[test]
+fn a_user_made_or_changed_is_so_on_every_node_at_once() {
+    let mut stage = plain_stage(2);
+    let proxy = Proxy::start(&stage, &[]);
+    proxy.wait_readers(2);
+    let mut admin = proxy.client();
+    call(&mut admin, "SET k v");
+    crate::support::settle(&mut stage, 0);
+    assert_eq!(call(&mut admin, "ACL SETUSER ann on >secret ~* +@all"), ok());
+    let mut ann = logged_in(&proxy, "ann", "secret");
+    for _ in 0..10 {
+        assert_eq!(call(&mut ann, "GET k"), bulk("v"));
+    }
+    for _ in 0..10 {
+        assert_eq!(call(&mut admin, "ACL SETUSER ann -get -incr"), ok());
+        for line in ["GET k", "INCR n", "GET k", "GET k"] {
+            assert!(call(&mut ann, line).text().starts_with("NOPERM"), "{line}");
+        }
+        assert_eq!(call(&mut admin, "ACL SETUSER ann +get +incr"), ok());
+        for _ in 0..4 {
+            assert!(!call(&mut ann, "GET k").is_error());
+        }
+        assert!(!call(&mut ann, "INCR n").is_error());
+    }
+    let refused = call(&mut admin, "ACL SETUSER ann nonsense");
+    assert!(refused.is_error());
+    assert_eq!(proxy.metric("redweir_replica_failures_total", &[]), 0.0, "no replica heard of it");
+}
+
+#[test]
+fn a_session_of_a_deleted_user_runs_nothing_more() {
+    let mut stage = plain_stage(2);
+    let proxy = Proxy::start(&stage, &[]);
+    proxy.wait_readers(2);
+    let mut admin = proxy.client();
+    call(&mut admin, "ACL SETUSER bob on >secret ~* +@all");
+    for line in ["GET k", "SET k v", "WATCH k"] {
+        let mut bob = logged_in(&proxy, "bob", "secret");
+        assert!(!call(&mut bob, line).is_error(), "{line}");
+        assert_eq!(call(&mut admin, "ACL DELUSER bob"), Reply::Int(1));
+        for reply in on_nodes(&stage, "ACL GETUSER bob") {
+            assert_eq!(reply, Reply::Nil);
+        }
+        let next = bob.call(&["SET", "stolen", "1"]);
+        assert!(next.is_err(), "closed, as Redis does: {next:?}");
+        assert_eq!(call(&mut admin, "EXISTS stolen"), Reply::Int(0));
+        assert_eq!(call(&mut admin, "ACL SETUSER bob on >secret ~* +@all"), ok());
+    }
+    crate::support::settle(&mut stage, 0);
+}
+
+#[test]
+fn a_replica_that_does_not_follow_is_reported_and_holds_nobody_up() {
+    let mut stage = plain_stage(2);
+    let proxy = Proxy::start(&stage, &["--down-after", "60s"]);
+    proxy.wait_readers(2);
+    stage.nodes[2].stop();
+    assert_eq!(call(&mut proxy.client(), "ACL SETUSER eve on >secret ~* +@all"), ok());
+    assert_eq!(proxy.metric("redweir_replica_failures_total", &[]), 1.0);
+    stage.nodes[2].cont();
+    for node in [0, 1] {
+        assert_ne!(call(&mut stage.nodes[node].connect().expect("a node"), "ACL GETUSER eve"), Reply::Nil);
+    }
+}
+
+#[test]
+fn settings_are_the_masters_alone() {
+    let stage = plain_stage(1);
+    let proxy = Proxy::start(&stage, &[]);
+    assert_eq!(call(&mut proxy.client(), "CONFIG SET slowlog-max-len 77"), ok());
+    let set: Vec<String> = on_nodes(&stage, "CONFIG GET slowlog-max-len").iter().map(|r| r.items()[1].text()).collect();
+    assert_eq!(set, ["77", "128"]);
+}

@@ -1,0 +1,139 @@
+//! Fresh reads: a client sees what it wrote and never goes back in time, though replicas lag.
+//!
+//! A replica is made to lag by CLIENT PAUSE WRITE: it goes on reading its stream, applies nothing, and answers reads.
+
+use crate::support::{Client, Counts, Plan, Proxy, Stage, call, plain_stage, settle, stage, turn, wait};
+
+const ROUNDS: i64 = 400;
+
+/// Stops replica `n` from applying anything.
+#[track_caller]
+fn freeze(stage: &Stage, n: usize) {
+    assert_eq!(call(&mut stage.nodes[n].connect().expect("a replica"), "CLIENT PAUSE 60000 WRITE").text(), "OK");
+}
+
+/// A master, a replica that stands still and one that does not.
+#[track_caller]
+fn picture(flags: &[&str]) -> (Stage, Proxy) {
+    let mut stage = plain_stage(2);
+    let proxy = Proxy::start(&stage, flags);
+    proxy.wait_readers(2);
+    call(&mut proxy.client(), "SET n 0");
+    settle(&mut stage, 0);
+    freeze(&stage, 1);
+    Counts::reset(&stage);
+    (stage, proxy)
+}
+
+/// Writes and reads back; how many reads did not show the write.
+fn write_and_read(client: &mut Client) -> usize {
+    let read_back = |round: &i64| {
+        call(client, &format!("SET n {round}"));
+        call(client, "GET n").text() != round.to_string()
+    };
+    (1..=ROUNDS).filter(read_back).count()
+}
+
+/// Reads what another client counts up; how often it went back.
+fn watch(writer: &mut Client, reader: &mut Client) -> usize {
+    let (mut last, mut back) = (0, 0);
+    for round in 1..=ROUNDS {
+        call(writer, &format!("SET n {round}"));
+        for _ in 0..3 {
+            let seen: i64 = call(reader, "GET n").text().parse().expect("a number");
+            back += usize::from(seen < last);
+            last = seen;
+        }
+    }
+    back
+}
+
+#[test]
+fn a_client_sees_its_own_writes_while_a_replica_stands_still() {
+    let (stage, proxy) = picture(&[]);
+    assert_eq!(write_and_read(&mut proxy.client()), 0);
+    let counts = Counts::read(&stage);
+    assert!(counts.on(2, "get") > 0, "the replica that keeps up was never asked");
+    let (_stage, eventual) = picture(&["--consistency", "eventual"]);
+    assert!(write_and_read(&mut eventual.client()) > 0, "the test cannot see a stale read");
+}
+
+#[test]
+fn a_client_never_goes_back_in_time_while_a_replica_stands_still() {
+    let (stage, proxy) = picture(&[]);
+    let (mut writer, mut reader) = (proxy.client(), proxy.client());
+    assert_eq!(watch(&mut writer, &mut reader), 0);
+    let counts = Counts::read(&stage);
+    assert!(counts.on(1, "get") + counts.on(2, "get") > 0, "no replica was asked");
+    let (_stage, eventual) = picture(&["--consistency", "eventual"]);
+    let (mut writer, mut reader) = (eventual.client(), eventual.client());
+    assert!(watch(&mut writer, &mut reader) > 0, "the test cannot see a step back");
+}
+
+#[test]
+fn a_user_who_may_not_ask_for_the_role_sees_its_writes_too() {
+    let (stage, proxy) = picture(&[]);
+    for node in &stage.nodes {
+        call(&mut node.connect().expect("a node"), "ACL SETUSER plain on >secret ~* &* +@all -@dangerous");
+    }
+    let mut client = proxy.client();
+    assert_eq!(call(&mut client, "AUTH plain secret").text(), "OK");
+    assert_eq!(write_and_read(&mut client), 0);
+    assert_eq!(watch(&mut proxy.client(), &mut client), 0);
+}
+
+#[test]
+fn what_was_written_on_a_pinned_connection_is_seen() {
+    let (_stage, proxy) = picture(&[]);
+    let mut client = proxy.client();
+    for round in 1..=50 {
+        for line in ["WATCH n".to_owned(), "MULTI".into(), format!("SET n {round}"), "EXEC".into()] {
+            assert!(!call(&mut client, &line).is_error());
+        }
+        assert_eq!(call(&mut client, "GET n").text(), round.to_string());
+    }
+}
+
+#[test]
+fn at_level_strong_every_read_is_the_masters() {
+    let (stage, proxy) = picture(&["--consistency", "strong"]);
+    assert_eq!(watch(&mut proxy.client(), &mut proxy.client()), 0);
+    assert_eq!(Counts::read(&stage).elsewhere(0, "get"), 0);
+}
+
+#[test]
+fn sessions_that_do_not_write_are_served_by_replicas_alone() {
+    let mut stage = plain_stage(2);
+    let proxy = Proxy::start(&stage, &[]);
+    proxy.wait_readers(2);
+    call(&mut proxy.client(), "SET n 0");
+    settle(&mut stage, 0);
+    Counts::reset(&stage);
+    let mut client = proxy.client();
+    for _ in 0..300 {
+        call(&mut client, "GET n");
+    }
+    let counts = Counts::read(&stage);
+    assert_eq!((counts.on(0, "get"), counts.elsewhere(0, "get")), (0, 300));
+    assert!(counts.on(1, "get") > 50 && counts.on(2, "get") > 50, "both share the reads");
+}
+
+#[test]
+fn a_client_never_goes_back_in_time_over_a_failover() {
+    let _turn = turn();
+    let mut stage = stage(Plan { replicas: 2, ..Plan::default() });
+    let proxy = Proxy::start(&stage, &[]);
+    proxy.wait_readers(2);
+    let (mut writer, mut reader) = (proxy.client(), proxy.client());
+    assert_eq!(watch(&mut writer, &mut reader), 0);
+    // What was acknowledged and not replicated when a master dies is lost with it: nothing of that kind here.
+    settle(&mut stage, 0);
+    stage.nodes[0].kill();
+    wait("another master", || match proxy.set()["shards"][0]["term"].as_u64().or(proxy.set()["term"].as_u64()) {
+        Some(term) if term > 1 => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    let last: i64 = call(&mut reader, "GET n").text().parse().expect("a number");
+    assert_eq!(last, ROUNDS);
+    assert_eq!(write_and_read(&mut proxy.client()), 0);
+}
