@@ -27,7 +27,8 @@ pub fn section(pair: &mut Pair, steps: &[Step], resp: u8) -> Vec<Difference> {
             continue;
         }
         let heard = act(pair, &mut links, step);
-        let (found, aligned) = differ(step, &heard, resp);
+        let (mut found, aligned) = differ(step, &heard, resp);
+        found.iter_mut().for_each(|d| d.place += &format!(" {}", pair.version));
         differences.extend(found);
         if !aligned {
             break;

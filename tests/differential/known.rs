@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 /// A line of `known.txt`.
 pub struct Known {
-    /// A part of the place (`file.txt:12`), where the line begins with `@`.
+    /// A part of the place (`file.txt:12 A RESP2 redis-7.0.15`), where the line begins with `@`.
     place: String,
-    /// Words that a command line begins with; `*` stands for any one word.
+    /// Words that a command line begins with; `*` stands for any one word, `$` for the end.
     words: Vec<String>,
     /// Which part of redweir it belongs to; `design`: it stays.
     pub area: String,
@@ -31,7 +31,10 @@ impl Known {
         let line = difference.command.to_ascii_uppercase();
         let mut words = line.split(' ');
         difference.place.contains(&self.place)
-            && self.words.iter().all(|own| words.next().is_some_and(|word| own == "*" || own == word))
+            && self.words.iter().all(|own| match words.next() {
+                Some(word) => own == "*" || own == word,
+                None => own == "$",
+            })
     }
 
     fn name(&self) -> String {

@@ -48,6 +48,8 @@ pub struct Pair {
     proxy: Proxy,
     oracle: Client,
     nodes: Vec<Client>,
+    /// `redis-7.0.15`, `valkey-9.1.2`.
+    pub version: String,
 }
 
 impl Pair {
@@ -57,9 +59,13 @@ impl Pair {
         let (direct, set) = (stage(plan(0)), stage(plan(2)));
         let proxy = Proxy::start(&set, flags);
         proxy.wait_readers(2);
-        let oracle = direct.nodes[0].connect().expect("the direct server");
+        let mut oracle = direct.nodes[0].connect().expect("the direct server");
+        let info = call(&mut oracle, "INFO server").text();
+        let of = |name: &str| info.lines().find_map(|l| l.strip_prefix(name).map(str::to_owned));
+        let version = of("valkey_version:").map(|v| format!("valkey-{v}"));
+        let version = version.or_else(|| of("redis_version:").map(|v| format!("redis-{v}"))).unwrap_or_default();
         let nodes = set.nodes.iter().map(|n| n.connect().expect("a node")).collect();
-        Pair { direct, set, proxy, oracle, nodes }
+        Pair { direct, set, proxy, oracle, nodes, version }
     }
 
     /// Both sides empty: no keys, scripts or functions.

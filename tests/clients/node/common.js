@@ -19,7 +19,9 @@ class Ledger {
   }
   check(there) {
     const unique = new Set(there);
-    this.lost += this.acknowledged.filter((entry) => !unique.has(entry)).length;
+    const gone = this.acknowledged.filter((entry) => !unique.has(entry));
+    this.lost += gone.length;
+    if (gone.length > 0) this.errors.unshift(`of ${this.acknowledged.length} acknowledged are gone: ${gone.slice(0, 8)}`);
     this.twice += there.length - unique.size;
   }
   report(did) {
@@ -41,8 +43,9 @@ async function looped(ledger, act, pause = 3) {
   }
 }
 
-// For the check in the end: the set may still be electing.
+// For the check in the end: the set may still be electing, and a read may come from a replica that is a moment behind.
 async function patiently(act) {
+  await sleep(1000);
   for (let attempt = 0; ; attempt++) {
     try {
       return await act();

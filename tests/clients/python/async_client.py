@@ -102,6 +102,8 @@ async def main():
         publisher(ledger, said),
     )
     there = []
+    # A read may come from a replica that is a moment behind.
+    await asyncio.sleep(1)
     for attempt in range(100):
         try:
             r = client()

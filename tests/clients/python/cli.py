@@ -30,6 +30,8 @@ def main():
             ledger.done()
         elif line:
             ledger.failed(RuntimeError(line))
+    # A read may come from a replica that is a moment behind.
+    time.sleep(1)
     ledger.check(run(["LRANGE", "cli:ledger", "0", "-1"]).split())
     ledger.report(f"RPUSH by {n} processes, INCR by one: counted to {run(['GET', 'cli:count'])}")
 

@@ -33,7 +33,10 @@ class Ledger:
 
     def check(self, there):
         """`there`: everything the list holds now."""
-        self.lost += len(set(self.acknowledged) - set(there))
+        gone = sorted(set(self.acknowledged) - set(there))
+        self.lost += len(gone)
+        if gone:
+            self.errors.insert(0, f"of {len(self.acknowledged)} acknowledged are gone: {gone[:8]}")
         self.twice += len(there) - len(set(there))
 
     def report(self, did):
@@ -48,7 +51,8 @@ def going():
 
 
 def patiently(act):
-    """For the check in the end: the set may still be electing."""
+    """For the check in the end: the set may still be electing, and a read may come from a replica that is a moment behind."""
+    time.sleep(1)
     until = time.time() + 20
     while True:
         try:

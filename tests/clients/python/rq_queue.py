@@ -37,7 +37,6 @@ def main():
             done = [n.decode() for n in patiently(lambda: connection.lrange("rq:test:done", 0, -1))]
             if set(ledger.acknowledged) <= set(done):
                 break
-            time.sleep(0.2)
         failed = patiently(lambda: queue.failed_job_registry.count)
         running = patiently(lambda: queue.started_job_registry.count)
         restarted = sum(1 for w in workers if w.poll() is not None)
