@@ -1,6 +1,6 @@
 """`make clients`: unmodified clients through redweir, in front of a master, two replicas and three Sentinels.
 
-All clients work at once. After a third of the time Sentinel is told to fail over, after two thirds the master is killed (-9) and
+All clients work at once. After a third of the time writes are paused at the master and Sentinel is told to fail over, after two thirds the master is killed (-9) and
 comes back as a replica later. Prints a table; exits 1 when a write that was acknowledged is gone, one was done twice, a client
 saw more errors than it had connections cut, or one did not finish. Ends only what it started, by its process id.
 
@@ -171,8 +171,12 @@ def disturb(stage, began):
     """The planned failover and the kill."""
     time.sleep(max(0, began + SECONDS / 3 - time.time()))
     old = stage.master()
+    # The way to lose nothing: without the pause the old master goes on acknowledging writes for a moment after Sentinel has
+    # promoted another, whoever asks it.
+    ask(old, "CLIENT", "PAUSE", "8000", "WRITE")
     ask(stage.sentinels[0], "SENTINEL", "FAILOVER", "clients")
     stage.new_master(old)
+    ask(old, "CLIENT", "UNPAUSE")
     print(f"planned failover {time.time() - began:.1f} s into the run: {old} -> {stage.master()}", flush=True)
     time.sleep(max(0, began + 2 * SECONDS / 3 - time.time()))
     old = stage.master()
