@@ -5,7 +5,7 @@ use crate::wire::Frame;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rule {
-    /// Byte for byte, but for entry ids made from the clock and for sets, which have no order.
+    /// Byte for byte, but for entry ids made from the clock, the client's id in HELLO's reply, and sets, which have no order.
     Exact,
     /// The same elements in any order, at any depth (hash tables are seeded per process).
     Unordered,
@@ -79,7 +79,6 @@ const RULES: &[(&str, Rule)] = &[
     ("CLIENT INFO", Rule::Names),
     ("CLIENT LIST", Rule::Names),
     ("CLUSTER", Rule::Digits),
-    ("HELLO", Rule::Shape),
     ("INFO", Rule::Names),
     ("ROLE", Rule::Kind),
 ];
@@ -124,13 +123,17 @@ fn map(frame: &Frame, leaf: &impl Fn(&Frame) -> Frame) -> Frame {
     }
 }
 
-/// Ids that begin with the milliseconds of this decade become `<id>`; RESP3 sets are sorted.
+/// Ids that begin with the milliseconds of this decade become `<id>`, the client's in HELLO `<client>`; RESP3 sets are sorted.
 fn exact(frame: &Frame) -> Frame {
     match frame {
         Frame::Many(kind, items) => {
             let mut items: Vec<Frame> = items.iter().map(exact).collect();
             if *kind == b'~' {
                 items.sort();
+            }
+            let name = |items: &[Frame], at: usize, name: &str| items.get(at).is_some_and(|item| item.text() == name);
+            if name(&items, 0, "server") && name(&items, 6, "id") {
+                items[7] = Frame::Line(b":<client>".to_vec());
             }
             Frame::Many(*kind, items)
         }

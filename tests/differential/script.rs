@@ -63,7 +63,11 @@ pub fn encode(words: &[Vec<u8>]) -> Vec<u8> {
 }
 
 fn show(words: &[Vec<u8>]) -> String {
-    words.iter().map(|w| w.escape_ascii().to_string()).collect::<Vec<_>>().join(" ")
+    words
+        .iter()
+        .map(|w| if w.len() > 200 { format!("({} bytes)", w.len()) } else { w.escape_ascii().to_string() })
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 /// Words of a plain line, for generated cases.

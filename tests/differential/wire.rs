@@ -138,7 +138,8 @@ impl Wire {
                 frames.push(frame);
             }
             let left = until.saturating_duration_since(Instant::now());
-            if (frames.len() == count && (!close || self.closed)) || self.closed || left.is_zero() {
+            let complete = frames.len() == count && !close;
+            if complete || self.closed || left.is_zero() {
                 return frames;
             }
             let _ = self.stream.set_read_timeout(Some(left.max(Duration::from_millis(1))));
