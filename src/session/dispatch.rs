@@ -70,6 +70,14 @@ impl Run {
     }
 }
 
+/// Where a run goes.
+struct Chosen {
+    conn: Rc<Conn>,
+    reason: Reason,
+    /// The offset the node must show first; 0: none.
+    floor: u64,
+}
+
 impl Session {
     #[inline]
     pub(super) fn dispatch(self: &Rc<Self>, s: &mut State, bytes: &[u8], run: &Run, now: Tick) -> Go {
@@ -82,7 +90,10 @@ impl Session {
             Consistency::Eventual => (side, 0),
             Consistency::Strong => (Side::Master, 0),
             Consistency::Session => match self.where_seen(s, side) {
-                Err(conn) => return self.append(s, conn, bytes, run, Reason::Replica, now, 0),
+                Err(conn) => {
+                    let chosen = Chosen { conn, reason: Reason::Replica, floor: 0 };
+                    return self.append(s, chosen, bytes, run, now);
+                }
                 Ok(place) => place,
             },
         };
@@ -96,7 +107,7 @@ impl Session {
                 };
                 s.side = side;
                 s.epoch = epoch;
-                self.append(s, conn, bytes, run, reason, now, floor)
+                self.append(s, Chosen { conn, reason, floor }, bytes, run, now)
             }
             Way::Hold if s.refusing => {
                 let text = errors::hold_expired(self.front.listener.hold);
@@ -143,20 +154,12 @@ impl Session {
             return Go::Wait(Park::Drain);
         }
         let reason = if s.side == Side::Master { Reason::OwnWrite } else { Reason::Replica };
-        self.append(s, conn, bytes, run, reason, now, 0)
+        self.append(s, Chosen { conn, reason, floor: 0 }, bytes, run, now)
     }
 
     #[inline]
-    fn append(
-        self: &Rc<Self>,
-        s: &mut State,
-        conn: Rc<Conn>,
-        bytes: &[u8],
-        run: &Run,
-        reason: Reason,
-        now: Tick,
-        floor: u64,
-    ) -> Go {
+    fn append(self: &Rc<Self>, s: &mut State, chosen: Chosen, bytes: &[u8], run: &Run, now: Tick) -> Go {
+        let Chosen { conn, reason, floor } = chosen;
         let idempotent = run.writes() == 0;
         if run.scripts > 0 && !conn.briefed.get() {
             self.brief(&conn, now);

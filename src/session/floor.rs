@@ -85,6 +85,16 @@ impl State {
         self.seen.escaped();
     }
 
+    /// Whether its next read goes to the master whatever the read policy says.
+    pub fn is_bound_to_master(&self, term: u64) -> bool {
+        let mut seen = self.seen;
+        match (self.level, seen.allowed(term, self.conn.as_ref().map(|conn| conn.reading()))) {
+            (Consistency::Eventual, _) | (_, Allowed::Any { .. }) => self.level == Consistency::Strong,
+            (_, Allowed::Stay) => self.side == Side::Master,
+            (_, Allowed::Master) => true,
+        }
+    }
+
     /// What its next read needs, in words.
     pub fn needs(&self, term: u64) -> String {
         let mut seen = self.seen;

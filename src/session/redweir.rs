@@ -12,8 +12,9 @@ use super::kind::Kind;
 use super::state::State;
 use super::{Session, errors};
 use crate::config::{ClientAuth, Consistency};
-use crate::metrics::Count;
+use crate::metrics::{Count, Reason};
 use crate::resp::{Args, encode};
+use crate::route::{Decision, Want};
 use crate::topology::SetPicture;
 use crate::upstream::Target;
 
@@ -144,7 +145,16 @@ impl Session {
                 let policy = listener.read_policy;
                 let scene =
                     Scene { topology: &topology, policy, rules: &self.front.rules, ours, monitor: listener.monitor };
-                let mut said = explain(&request, &scene, |want| self.front.foresee(&topology, want, s.lane));
+                let decide = |want| match want {
+                    Want::Read if s.is_bound_to_master(self.front.term()) => {
+                        match self.front.foresee(&topology, Want::Master, s.lane) {
+                            Decision::To { node, .. } => Decision::To { node, reason: Reason::Seen },
+                            none => none,
+                        }
+                    }
+                    _ => self.front.foresee(&topology, want, s.lane),
+                };
+                let mut said = explain(&request, &scene, decide);
                 if s.level == Consistency::Session && self.kind(&request) == Kind::Read {
                     said.push(format!("now: {}", s.needs(self.front.term())));
                 }

@@ -73,7 +73,9 @@ mod tests {
 
     #[test]
     fn only_what_may_share_a_connection_is_a_unit() {
-        let table: &[(&[&str], Option<(u32, bool)>)] = &[
+        /// Requests, and how many of them are a unit, and whether it only reads.
+        type Row = (&'static [&'static str], Option<(u32, bool)>);
+        let table: &[Row] = &[
             (&["MULTI", "SET a 1", "EXEC"], Some((3, false))),
             (&["multi", "GET a", "TTL a", "exec", "SET a 1"], Some((4, true))),
             (&["MULTI", "EXEC"], Some((2, true))),
