@@ -41,3 +41,6 @@ servers:
 
 # make bench, make bench-instructions
 -include benches/bench.mk
+
+# make test-versions, make clients
+-include tests/servers.mk

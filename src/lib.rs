@@ -23,7 +23,9 @@
 //! A transaction that arrives whole, MULTI to EXEC, is a run of its own: answered, and sent again, only as a whole.
 //!
 //! What needs more than that (an interactive MULTI, WATCH, SUBSCRIBE, blocking commands, names nobody vouches for, requests too large to be
-//! held) takes a leased connection for as long as it must (`session/pin.rs`, `session/relay`).
+//! held) takes a leased connection for as long as it must (`session/pin.rs`, `session/relay`). When that
+//! connection is lost, what waits, listens or tracks goes on at the new master (`session/relay/renew.rs`); a transaction or a
+//! watch ends with its node.
 //!
 //! # Where the code departs from the design
 //!

@@ -182,6 +182,16 @@ pub enum Consistency {
     Strong,
 }
 
+impl Consistency {
+    pub const fn label(self) -> &'static str {
+        match self {
+            Consistency::Eventual => "eventual",
+            Consistency::Session => "session",
+            Consistency::Strong => "strong",
+        }
+    }
+}
+
 impl ReadPolicy {
     /// As in the configuration.
     pub const fn label(self) -> &'static str {

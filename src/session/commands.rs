@@ -51,7 +51,7 @@ impl Session {
         match turn {
             Turn::Invalid(violation) => self.protocol_error(violation),
             Turn::Large => self.large().await,
-            _ if self.must_heal(request) => self.heal(request).await,
+            _ if !self.front.rules.concern(request) && self.must_heal(request) => self.heal(request).await,
             _ => self.command(request).await,
         }
     }

@@ -92,11 +92,8 @@ pub fn unknown_subcommand(sub: &[u8], container: &str) -> Vec<u8> {
     one_line("-ERR unknown subcommand '", shown, &format!("'. Try {container} HELP."))
 }
 
-/// REDWEIR CONSISTENCY with a level.
-pub fn consistency_is_fixed(policy: &str) -> Vec<u8> {
-    format!("-ERR redweir: consistency levels cannot be set yet; reads follow the listener's read-policy, now '{policy}'\r\n")
-        .into_bytes()
-}
+/// REDWEIR CONSISTENCY with a word that is none of its levels.
+pub const NO_SUCH_LEVEL: &[u8] = b"-ERR redweir: the levels are EVENTUAL, SESSION and STRONG\r\n";
 
 /// A command that redweir answers by itself, in a form it does not know yet.
 pub fn unsupported(name: &str) -> Vec<u8> {

@@ -5,6 +5,7 @@
 //! that had reached the floor before, or by the master.
 
 use super::state::{Side, State};
+use crate::config::Consistency;
 use crate::upstream::{Bound, Conn, Reading};
 
 /// What a session has seen, in offsets.
@@ -78,6 +79,23 @@ impl Seen {
 }
 
 impl State {
+    /// Another level from here on. What was seen at the old one is not known.
+    pub fn set_level(&mut self, level: Consistency) {
+        self.level = level;
+        self.seen.escaped();
+    }
+
+    /// What its next read needs, in words.
+    pub fn needs(&self, term: u64) -> String {
+        let mut seen = self.seen;
+        match seen.allowed(term, self.conn.as_ref().map(|conn| conn.reading())) {
+            Allowed::Any { floor: 0 } => "any reader will do, this session has seen nothing yet".to_owned(),
+            Allowed::Any { floor } => format!("a reader that shows offset {floor}, else the master"),
+            Allowed::Stay => "the connection of its last request, else the master".to_owned(),
+            Allowed::Master => "the master, which alone is sure to show what this session has seen".to_owned(),
+        }
+    }
+
     /// Where the next read may go.
     #[inline]
     pub fn allowed(&mut self, term: u64) -> Allowed {

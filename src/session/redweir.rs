@@ -8,9 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::explain::{Scene, explain};
+use super::kind::Kind;
 use super::state::State;
 use super::{Session, errors};
-use crate::config::ClientAuth;
+use crate::config::{ClientAuth, Consistency};
 use crate::metrics::Count;
 use crate::resp::{Args, encode};
 use crate::topology::SetPicture;
@@ -23,8 +24,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 const HELP: [&str; 13] = [
     "REDWEIR <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
-    "CONSISTENCY",
-    "    Say what this connection's reads may rely on.",
+    "CONSISTENCY [EVENTUAL|SESSION|STRONG]",
+    "    Say what this connection's reads may rely on, or set it.",
     "ROUTE <command> [<arg> ...]",
     "    Say where a command would go and why, without running it.",
     "TOPOLOGY",
@@ -44,6 +45,7 @@ enum Ask {
     /// The request to explain.
     Route(Vec<u8>),
     Consistency,
+    Level(Consistency),
     WhoAmI,
 }
 
@@ -58,7 +60,7 @@ impl Session {
         let reply = match self.parse(request) {
             Ok(Ask::Help) => lines(&HELP),
             Ok(ask) => match self.accepted().await {
-                Ok(()) => self.answer(&self.state.borrow(), ask, None),
+                Ok(()) => self.answer(&mut self.state.borrow_mut(), ask, None),
                 Err(text) => text,
             },
             Err(text) => text,
@@ -108,9 +110,12 @@ impl Session {
             b"help" => none(Ask::Help, "redweir|help"),
             b"topology" => none(Ask::Topology, "redweir|topology"),
             b"whoami" => none(Ask::WhoAmI, "redweir|whoami"),
-            b"consistency" if rest.len() == 1 => {
-                Err(errors::consistency_is_fixed(self.front.listener.read_policy.label()))
-            }
+            b"consistency" if rest.len() == 1 => match &*rest[0].to_ascii_lowercase() {
+                b"eventual" => Ok(Ask::Level(Consistency::Eventual)),
+                b"session" => Ok(Ask::Level(Consistency::Session)),
+                b"strong" => Ok(Ask::Level(Consistency::Strong)),
+                _ => Err(errors::NO_SUCH_LEVEL.to_vec()),
+            },
             b"consistency" => none(Ask::Consistency, "redweir|consistency"),
             b"route" if rest.is_empty() => Err(errors::arity("redweir|route")),
             b"route" => {
@@ -122,12 +127,16 @@ impl Session {
         }
     }
 
-    fn answer(&self, s: &State, ask: Ask, pinned: Option<&Target>) -> Vec<u8> {
+    fn answer(&self, s: &mut State, ask: Ask, pinned: Option<&Target>) -> Vec<u8> {
         let topology = self.front.topology();
         match ask {
             Ask::Help => lines(&HELP),
             Ask::Topology => lines(&SetPicture::of(&self.front.shared.place.set, &topology).lines()),
-            Ask::Consistency => lines(&self.consistency()),
+            Ask::Consistency => lines(&self.consistency(s)),
+            Ask::Level(level) => {
+                s.set_level(level);
+                errors::OK.to_vec()
+            }
             Ask::WhoAmI => lines(&self.who(s, pinned)),
             Ask::Route(request) => {
                 let listener = &self.front.listener;
@@ -136,6 +145,9 @@ impl Session {
                 let scene =
                     Scene { topology: &topology, policy, rules: &self.front.rules, ours, monitor: listener.monitor };
                 let mut said = explain(&request, &scene, |want| self.front.foresee(&topology, want, s.lane));
+                if s.level == Consistency::Session && self.kind(&request) == Kind::Read {
+                    said.push(format!("now: {}", s.needs(self.front.term())));
+                }
                 if let Some(target) = pinned {
                     said.push(format!("now: it would stay on this client's own connection, to {}", target.dial));
                 }
@@ -144,14 +156,15 @@ impl Session {
         }
     }
 
-    fn consistency(&self) -> [String; 3] {
+    fn consistency(&self, s: &State) -> [String; 3] {
         let policy = self.front.listener.read_policy;
-        let holds = match policy {
-            crate::config::ReadPolicy::Master => "strong: every read is the master's",
-            _ => "eventual: a read may be answered by a replica that has yet to apply this client's last write",
+        let holds = match s.level {
+            Consistency::Strong => "every read is the master's",
+            Consistency::Session => "a read shows at least what this connection wrote and was shown before",
+            Consistency::Eventual => "a replica that has yet to apply this client's last write may answer a read",
         };
         [
-            format!("level: {holds}"),
+            format!("level: {}: {holds}", s.level.label()),
             "pipelines: a read sent together with and behind a write sees it".to_owned(),
             format!("read policy: {}", policy.label()),
         ]
@@ -175,7 +188,7 @@ impl Session {
             format!("resp: {}", s.resp),
             format!("connection to nodes: {on}"),
             format!("has written: {}", if s.wrote { "yes" } else { "no" }),
-            self.consistency()[0].clone(),
+            self.consistency(s)[0].clone(),
         ]
     }
 }

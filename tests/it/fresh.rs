@@ -102,6 +102,22 @@ fn at_level_strong_every_read_is_the_masters() {
 }
 
 #[test]
+fn a_client_chooses_its_own_level() {
+    let (stage, proxy) = picture(&["--consistency", "eventual"]);
+    let mut client = proxy.client();
+    assert_eq!(call(&mut client, "REDWEIR CONSISTENCY SESSION").text(), "OK");
+    assert_eq!(write_and_read(&mut client), 0);
+    assert_eq!(call(&mut client, "REDWEIR CONSISTENCY STRONG").text(), "OK");
+    Counts::reset(&stage);
+    assert_eq!(write_and_read(&mut client), 0);
+    assert_eq!(Counts::read(&stage).elsewhere(0, "get"), 0);
+    assert_eq!(call(&mut client, "REDWEIR CONSISTENCY EVENTUAL").text(), "OK");
+    assert!(write_and_read(&mut client) > 0);
+    // A new connection has the listener's.
+    assert!(write_and_read(&mut proxy.client()) > 0);
+}
+
+#[test]
 fn sessions_that_do_not_write_are_served_by_replicas_alone() {
     let mut stage = plain_stage(2);
     let proxy = Proxy::start(&stage, &[]);

@@ -103,10 +103,7 @@ fn wrong_redweir_commands_get_the_errors_redis_would_give() {
         ("REDWEIR TOPOLOGY x", "ERR wrong number of arguments for 'redweir|topology' command"),
         ("REDWEIR ROUTE", "ERR wrong number of arguments for 'redweir|route' command"),
         ("REDWEIR CONSISTENCY a b", "ERR wrong number of arguments for 'redweir|consistency' command"),
-        (
-            "REDWEIR CONSISTENCY strong",
-            "ERR redweir: consistency levels cannot be set yet; reads follow the listener's read-policy, now 'prefer-replica'",
-        ),
+        ("REDWEIR CONSISTENCY fast", "ERR redweir: the levels are EVENTUAL, SESSION and STRONG"),
     ] {
         assert_eq!(error_of(&mut client, line), text, "{line}");
     }

@@ -212,7 +212,12 @@ impl Session {
             let s = self.state.borrow();
             (s.lane, s.db)
         };
-        self.lease_in(lane, Want::Master, db).await
+        let mut lease = self.lease_in(lane, Want::Master, db).await?;
+        if lost.is_some() {
+            // A subscriber may call scripts by their names.
+            self.brief_lease(&mut lease, Want::Master).await;
+        }
+        Ok(lease)
     }
 
     /// Resolves when the session need not, or must not, wait for a connection any longer.

