@@ -251,6 +251,12 @@ impl Relay {
         self.sent.front().is_some_and(|sent| sent.again == Again::Waiting)
     }
 
+    /// Likewise, or it will be when what redweir itself has asked is answered.
+    fn will_wait(&self) -> bool {
+        let theirs = self.sent.iter().find(|sent| sent.again != Again::Ours);
+        theirs.is_some_and(|sent| sent.again == Again::Waiting)
+    }
+
     fn poll(&mut self, session: &Session, s: &mut State, cx: &mut Context<'_>) -> Poll<End> {
         s.waker = Some(cx.waker().clone());
         loop {
@@ -300,7 +306,7 @@ impl Relay {
             if self.eof && (self.pin.blocks || self.streaming || self.pin.lasts()) {
                 return Poll::Ready(End::Close);
             }
-            (s.bound, s.blocked) = (self.pin.bound(), self.waits());
+            (s.bound, s.blocked) = (self.pin.bound(), self.will_wait());
             if moved {
                 s.active = session.front.clock.now();
             }
@@ -313,11 +319,15 @@ impl Relay {
 
     /// What keeps it from going on at this node.
     fn interrupted(&self, session: &Session, s: &mut State) -> Option<End> {
-        s.blocked = self.waits();
+        s.blocked = self.will_wait();
         if self.parting {
             return None;
         }
-        if let Some(how) = s.unblock.take().filter(|_| s.blocked) {
+        if !s.blocked {
+            s.unblock = None;
+        } else if self.waits()
+            && let Some(how) = s.unblock.take()
+        {
             return Some(End::Unblock(how));
         }
         (!session.front.still_serves(&self.lease.target, self.want)).then_some(End::Moved)
