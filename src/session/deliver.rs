@@ -43,7 +43,11 @@ impl Receiver for Session {
         s.in_flight = s.in_flight.saturating_sub(1);
         let refused = refusal::of(reply).filter(|r| *r != Refusal::NoScript || self.can_heal(request));
         match refused {
-            Some(Refusal::ReadOnly) => self.front.view.suspect(Hint::Demoted(node)),
+            Some(Refusal::ReadOnly) => {
+                // A read that may write after all (FCALL_RO): the master will say what is wrong with it.
+                s.stale = true;
+                self.front.view.suspect(Hint::Demoted(node));
+            }
             Some(Refusal::Loading | Refusal::MasterDown) => self.front.view.suspect(Hint::Unready(node)),
             Some(Refusal::NoScript) | None => {}
         }

@@ -85,7 +85,8 @@ impl Session {
         if s.in_flight > 0 {
             return self.join(s, bytes, run, side, now);
         }
-        let side = if s.behind_write { Side::Master } else { side };
+        let stale = std::mem::take(&mut s.stale) && !self.front.is_held();
+        let side = if s.behind_write || stale { Side::Master } else { side };
         let (side, floor) = match s.level {
             Consistency::Eventual => (side, 0),
             Consistency::Strong => (Side::Master, 0),
@@ -125,16 +126,15 @@ impl Session {
     /// Where a run may go at level `session`, and the floor there; or the connection it must stay on.
     #[inline]
     fn where_seen(&self, s: &mut State, side: Side) -> Result<(Side, u64), Rc<Conn>> {
-        let stale = std::mem::take(&mut s.stale);
         if side == Side::Master {
             return Ok((Side::Master, 0));
         }
         s.reads = true;
         match s.allowed(self.front.term()) {
-            Allowed::Any { floor } if !stale || self.front.is_held() => Ok((Side::Replica, floor)),
-            Allowed::Any { .. } | Allowed::Master => Ok((Side::Master, 0)),
+            Allowed::Any { floor } => Ok((Side::Replica, floor)),
+            Allowed::Master => Ok((Side::Master, 0)),
             Allowed::Stay => {
-                let last = s.conn.clone().filter(|_| s.side == Side::Replica && !stale);
+                let last = s.conn.clone().filter(|_| s.side == Side::Replica);
                 match last.filter(|conn| self.front.still_fits(conn, false, s.epoch)) {
                     Some(conn) => Err(conn),
                     None => Ok((Side::Master, 0)),

@@ -235,9 +235,10 @@ impl Pin {
     pub fn admit(&mut self, verdict: &Verdict, argument: Option<&[u8]>, args: usize, resp: u8, wrote: bool) -> Admit {
         let name = verdict.command.map_or("", |c| c.name);
         match name {
-            "reset" => self.leave(Expect::Reset),
+            // With arguments it is an error, as EXEC, DISCARD and UNWATCH are, and changes nothing.
+            "reset" if args == 1 => self.leave(Expect::Reset),
             "quit" => self.leave(Expect::Quit),
-            _ if self.multi => self.queue(verdict, name),
+            _ if self.multi => self.queue(verdict, name, args),
             "client|reply" if !self.is_restricted(resp) => Admit::Identity("client|reply"),
             _ if self.is_refused(verdict, name) => Admit::Answer(errors::forbidden(name)),
             _ if self.is_restricted(resp) && !is_subscription(name) => self.send(None),
@@ -246,10 +247,10 @@ impl Pin {
                 self.send(Some(Expect::Multi))
             }
             "watch" => {
-                self.watching = true;
+                self.watching |= args > 1;
                 self.send(None)
             }
-            "unwatch" => {
+            "unwatch" if args == 1 => {
                 self.watching = false;
                 self.send(None)
             }
@@ -285,8 +286,9 @@ impl Pin {
     }
 
     /// Inside MULTI everything is the server's to queue or to refuse.
-    fn queue(&mut self, verdict: &Verdict, name: &str) -> Admit {
+    fn queue(&mut self, verdict: &Verdict, name: &str, args: usize) -> Admit {
         match name {
+            "exec" | "discard" if args > 1 => self.send(None),
             "exec" if self.poisoned => {
                 self.end_multi();
                 self.send(Some(Expect::Abort));
@@ -459,6 +461,18 @@ mod tests {
                 pin.received(Frame::Reply);
             }
             assert!(pin.is_free(), "{end}");
+        }
+    }
+
+    #[test]
+    fn an_end_with_arguments_is_none() {
+        for lines in [["WATCH k", "UNWATCH x"], ["MULTI", "EXEC x"], ["MULTI", "DISCARD x"], ["WATCH k", "RESET x"]] {
+            let mut pin = Pin::default();
+            for line in lines {
+                admit(&mut pin, line);
+                pin.received(Frame::Reply);
+            }
+            assert!(!pin.is_free() && !pin.leaving, "{lines:?}");
         }
     }
 

@@ -106,7 +106,7 @@ pub struct State {
     /// What its reads must not fall behind, at level `session`.
     pub seen: Seen,
     pub level: Consistency,
-    /// A replica had not got as far as what is to be sent again: that goes to the master.
+    /// What is to be sent again goes to the master: the replica had not got as far, or would not do it.
     pub stale: bool,
     /// It has read: whether it can see its writes is of interest.
     pub reads: bool,
