@@ -147,7 +147,8 @@ impl Session {
     fn forget_login(&self) {
         let lane = self.front.pool.lane(self.front.first_lane(2));
         let s = &mut *self.state.borrow_mut();
-        (s.lane, s.resp, s.db) = (lane, 2, 0);
+        s.enter_lane(lane);
+        (s.resp, s.db) = (2, 0);
         (s.silence, s.wrote) = (Silence::Not, false);
         s.name.clear();
         s.no_evict = false;

@@ -6,7 +6,7 @@
 
 use super::state::{Side, State};
 use crate::config::Consistency;
-use crate::upstream::{Bound, Conn, Reading};
+use crate::upstream::{Bound, Conn, LaneId, Reading};
 
 /// What a session has seen, in offsets.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -72,6 +72,12 @@ impl Seen {
         self.beyond &= !at_master;
     }
 
+    /// Its last run's connection is no longer its own to use.
+    pub fn leave(&mut self) {
+        self.beyond |= self.serial > 0;
+        self.serial = 0;
+    }
+
     /// Something was done at the master that no reading covers.
     pub fn escaped(&mut self) {
         (self.term, self.beyond) = (self.term.max(1), true);
@@ -79,6 +85,13 @@ impl Seen {
 }
 
 impl State {
+    /// From here on it is somebody else, or speaks otherwise: the connection of its last request is not for it.
+    pub fn enter_lane(&mut self, lane: LaneId) {
+        self.lane = lane;
+        self.conn = None;
+        self.seen.leave();
+    }
+
     /// Another level from here on. What was seen at the old one is not known.
     pub fn set_level(&mut self, level: Consistency) {
         self.level = level;
@@ -166,7 +179,14 @@ mod tests {
         assert_eq!(seen.allowed(2, reading(2, 20, 2)), Allowed::Any { floor: 20 });
         seen.escaped();
         assert_eq!(seen.allowed(2, reading(2, 20, 2)), Allowed::Master);
+        seen.sent(2, 3, true);
+        assert_eq!(seen.allowed(2, reading(2, 30, 3)), Allowed::Any { floor: 30 });
+        seen.sent(2, 4, false);
+        seen.leave();
+        assert_eq!(seen.allowed(2, reading(2, 40, 9)), Allowed::Master);
         let mut fresh = Seen::default();
+        fresh.leave();
+        assert_eq!(fresh.allowed(1, None), Allowed::Any { floor: 0 });
         fresh.escaped();
         assert_eq!(fresh.allowed(1, None), Allowed::Master);
         assert_eq!(fresh.allowed(4, None), Allowed::Master);

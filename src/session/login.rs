@@ -78,7 +78,7 @@ impl Session {
             _ => return None,
         }
         let resp = lane.resp;
-        s.lane = self.front.pool.new_lane(lane)?;
+        s.enter_lane(self.front.pool.new_lane(lane)?);
         s.resp = resp;
         Some(if hello { as_ours(reply, self.id) } else { reply.to_vec() })
     }
@@ -89,7 +89,7 @@ impl Session {
         let Some(id) = self.front.pool.new_lane(lane) else { return false };
         {
             let s = &mut *self.state.borrow_mut();
-            s.lane = id;
+            s.enter_lane(id);
             s.resp = resp;
         }
         if let Some(lease) = lease {

@@ -64,7 +64,7 @@ const FENCE: &[u8] = b"*3\r\n$7\r\nPUBLISH\r\n$13\r\nredweir:fence\r\n$0\r\n\r\n
 
 /// What the server still owes, in the order of its answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Awaited {
+pub enum Awaited {
     Reply(Option<Expect>),
     /// A subscription command: so many confirmations, or one error.
     Confirms(u64),
@@ -72,6 +72,18 @@ enum Awaited {
     Everything(Sort),
     /// A subscription made again on a new connection: so many confirmations that are not the client's.
     Restores(u64),
+}
+
+impl Awaited {
+    /// What a command brings.
+    pub fn by(name: &str, args: usize) -> Self {
+        let names = args.saturating_sub(1) as u64;
+        match pubsub::sort(name.as_bytes()) {
+            Some(sort) if names == 0 && name.contains("unsubscribe") => Awaited::Everything(sort),
+            Some(_) => Awaited::Confirms(names.max(1)),
+            None => Awaited::Reply(None),
+        }
+    }
 }
 
 /// The state of a pinned session.
@@ -85,9 +97,11 @@ pub struct Pin {
     watching: bool,
     /// What the server has confirmed: channels, patterns, sharded channels.
     subscribed: [i64; 3],
-    /// A transaction held a subscription command: what is subscribed now is not known, so the pin is never free again.
+    /// A transaction held CLIENT TRACKING: what came of it is not known, so the pin is never free again.
     unsure: bool,
     awaited: VecDeque<Awaited>,
+    /// So many of these, from the front, are a transaction's that was carried out: no request of their own.
+    inside: usize,
     /// What is sent last must be answered before anything else goes out: it blocks the connection, or changes who uses it.
     alone: bool,
     heard: Heard,
@@ -304,8 +318,9 @@ impl Pin {
             _ => {
                 self.queued += 1;
                 self.db_unknown |= name == "select";
-                self.unsure |= is_subscription(name) || name == "client|tracking";
-                self.tainted |= matches!(name, "auth" | "hello") || name.starts_with("client|");
+                self.unsure |= name == "client|tracking";
+                let leaves = matches!(name, "auth" | "hello") || is_subscription(name);
+                self.tainted |= leaves || name.starts_with("client|");
                 self.send(None)
             }
         }
@@ -344,11 +359,7 @@ impl Pin {
         // A connection that was a subscriber's is not lent to anybody else.
         self.tainted = true;
         self.used = true;
-        let names = args.saturating_sub(1) as u64;
-        self.awaited.push_back(match pubsub::sort(name.as_bytes()) {
-            Some(sort) if names == 0 && name.contains("unsubscribe") => Awaited::Everything(sort),
-            _ => Awaited::Confirms(names.max(1)),
-        });
+        self.awaited.push_back(Awaited::by(name, args));
         Admit::Forward
     }
 
@@ -369,6 +380,29 @@ impl Pin {
 
     /// A frame was passed on (or swallowed) whole. True: with it a request is answered.
     pub fn received(&mut self, frame: Frame) -> bool {
+        let answered = self.is_answer(frame);
+        if answered && self.inside > 0 {
+            self.inside -= 1;
+            return false;
+        }
+        answered
+    }
+
+    /// EXEC was carried out: `elements` answer what was `queued`. A subscription to several channels confirms each, while
+    /// the array counts commands (pubsub.c, multi.c): the rest of the answers follow as frames of their own.
+    pub fn executed(&mut self, queued: Vec<Awaited>, elements: &[&[u8]], limit: usize) {
+        self.inside = queued.len();
+        queued.into_iter().rev().for_each(|awaited| self.awaited.push_front(awaited));
+        for element in elements {
+            let frame = pubsub::frame(element, true);
+            if matches!(frame, Frame::Confirmed { .. }) {
+                self.note(element, limit);
+            }
+            self.received(frame);
+        }
+    }
+
+    fn is_answer(&mut self, frame: Frame) -> bool {
         match frame {
             Frame::Push => false,
             // To a subscription command: the error it ended with.
@@ -462,6 +496,24 @@ mod tests {
             }
             assert!(pin.is_free(), "{end}");
         }
+    }
+
+    #[test]
+    fn confirmations_inside_a_transaction_count_and_may_follow_it() {
+        let mut pin = Pin::default();
+        for line in ["MULTI", "SUBSCRIBE a b", "GET k", "EXEC"] {
+            admit(&mut pin, line);
+            pin.received(Frame::Reply);
+        }
+        let queued = vec![Awaited::by("subscribe", 3), Awaited::by("get", 2)];
+        let confirmed =
+            |n: u8| format!("*3\r\n$9\r\nsubscribe\r\n$1\r\n{}\r\n:{n}\r\n", if n == 1 { 'a' } else { 'b' });
+        pin.executed(queued, &[confirmed(1).as_bytes(), confirmed(2).as_bytes()], 100);
+        admit(&mut pin, "SUBSCRIBE c");
+        // The reply to GET, which has no place in the array any more.
+        assert!(!pin.received(Frame::Reply));
+        assert!(pin.received(Frame::Confirmed { sort: Sort::Channel, left: 3 }));
+        assert_eq!((pin.subscribed, pin.is_quiet(), pin.can_move()), ([3, 0, 0], true, true));
     }
 
     #[test]

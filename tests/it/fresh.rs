@@ -83,6 +83,22 @@ fn a_user_who_may_not_ask_for_the_role_sees_its_writes_too() {
 }
 
 #[test]
+fn who_logs_in_reads_as_the_new_user_at_once() {
+    let (stage, proxy) = picture(&[]);
+    for node in &stage.nodes {
+        call(&mut node.connect().expect("a node"), "ACL SETUSER narrow on >secret ~other +@all");
+    }
+    for _ in 0..20 {
+        let mut client = proxy.client();
+        for line in ["SET n 1", "GET n", "GET n"] {
+            assert!(!call(&mut client, line).is_error());
+        }
+        assert_eq!(call(&mut client, "AUTH narrow secret").text(), "OK");
+        assert!(call(&mut client, "GET n").text().starts_with("NOPERM"), "read under the old user");
+    }
+}
+
+#[test]
 fn what_was_written_on_a_pinned_connection_is_seen() {
     let (_stage, proxy) = picture(&[]);
     let mut client = proxy.client();

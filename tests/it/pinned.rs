@@ -35,7 +35,13 @@ impl Switch {
         settle(stage, 0);
         let second = stage.nodes[1].port;
         match self {
-            Switch::Planned => drop(call(&mut node(stage, 0), &format!("FAILOVER TO 127.0.0.1 {second}"))),
+            // Refused until the replica has acknowledged something, which it does once a second.
+            Switch::Planned => wait("the failover to begin", || {
+                match call(&mut node(stage, 0), &format!("FAILOVER TO 127.0.0.1 {second}")) {
+                    reply if reply.is_error() => Err(reply.text()),
+                    _ => Ok(()),
+                }
+            }),
             Switch::ByHand => {
                 let mut old = node(stage, 0);
                 call(&mut node(stage, 1), "REPLICAOF NO ONE");

@@ -63,16 +63,23 @@ impl Relay {
                 }
                 continue;
             }
-            match s.scanner.scan(input) {
+            let scan = s.scanner.scan(input);
+            match scan {
                 Scan::Request { .. } | Scan::Ragged { .. } | Scan::Inline { .. } if self.is_done() => {
                     s.scanner.reset();
                     break;
                 }
-                Scan::Request { len } => {
-                    let request = input[..len].to_vec();
-                    match self.admit(session, s, request) {
-                        true => taken += len,
-                        false => break,
+                Scan::Request { len } | Scan::Ragged { len } | Scan::Inline { len } => {
+                    match spelled(scan, &input[..len]) {
+                        Ok(request) if request.is_empty() => taken += len,
+                        Ok(request) => match self.admit(session, s, request) {
+                            true => taken += len,
+                            false => break,
+                        },
+                        Err(violation) => {
+                            end = self.violated(session, s, violation);
+                            break;
+                        }
                     }
                 }
                 Scan::Incomplete { needs } if needs.max(input.len()) > session.front.limits.large_bytes => {
@@ -85,25 +92,7 @@ impl Relay {
                     end = self.begin_stream(session, s, taken, &verdict);
                 }
                 Scan::Incomplete { .. } => break,
-                Scan::Ragged { len } => match self.admit(session, s, mended(&input[..len])) {
-                    true => taken += len,
-                    false => break,
-                },
                 Scan::Nothing { len } => taken += len,
-                Scan::Inline { len } => {
-                    let line = input[..len - 1].strip_suffix(b"\r").unwrap_or(&input[..len - 1]);
-                    match inline::to_array(line) {
-                        Ok(request) if request.is_empty() => taken += len,
-                        Ok(request) => match self.admit(session, s, request) {
-                            true => taken += len,
-                            false => break,
-                        },
-                        Err(violation) => {
-                            end = self.violated(session, s, violation);
-                            break;
-                        }
-                    }
-                }
                 Scan::Invalid(violation) => {
                     end = self.violated(session, s, violation);
                     break;
@@ -249,5 +238,14 @@ impl Relay {
         let (again, bytes) = if fits { (again, request) } else { (Again::Never, Vec::new()) };
         self.kept += bytes.len();
         self.sent.push_back(Sent { at: Instant::now(), again, bytes });
+    }
+}
+
+/// A request as an array with all its line ends, however it came.
+fn spelled(scan: Scan, bytes: &[u8]) -> Result<Vec<u8>, Violation> {
+    match scan {
+        Scan::Inline { len } => inline::to_array(bytes[..len - 1].strip_suffix(b"\r").unwrap_or(&bytes[..len - 1])),
+        Scan::Ragged { .. } => Ok(mended(bytes)),
+        _ => Ok(bytes.to_vec()),
     }
 }

@@ -149,6 +149,9 @@ impl Relay {
             Some(Expect::Tracking) if reply == errors::OK => self.pin.tracking(request),
             Some(Expect::Monitor) if reply == errors::OK => self.pin.begin_monitor(),
             Some(Expect::Exec) => {
+                if let Some((queued, elements)) = self.queued.subscriptions(reply) {
+                    self.pin.executed(queued, &elements, session.front.limits.client_output_bytes);
+                }
                 for (login, answer) in std::mem::take(&mut self.queued).logins(reply) {
                     if session.greeted_pinned(s, &login, answer).is_none() {
                         return Err(End::Over);

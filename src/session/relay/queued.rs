@@ -4,6 +4,7 @@
 
 use crate::command;
 use crate::resp::{Args, Found, ReplyScanner};
+use crate::session::pin::Awaited;
 
 pub const QUEUED: &[u8] = b"+QUEUED\r\n";
 
@@ -12,6 +13,9 @@ pub struct Queued {
     n: usize,
     /// AUTH and HELLO, each with its place in the transaction.
     logins: Vec<(usize, Vec<u8>)>,
+    /// What each brings when carried out.
+    brings: Vec<Awaited>,
+    subscribes: bool,
 }
 
 impl Queued {
@@ -21,7 +25,16 @@ impl Queued {
         if matches!(name, "auth" | "hello") {
             self.logins.push((self.n, request.to_vec()));
         }
+        let brings = Awaited::by(name, Args::new(request).remaining());
+        self.subscribes |= brings != Awaited::Reply(None);
+        self.brings.push(brings);
         self.n += 1;
+    }
+
+    /// What a transaction with subscriptions in it brings, and the elements of `exec` that are the first of that.
+    pub fn subscriptions<'a>(&mut self, exec: &'a [u8]) -> Option<(Vec<Awaited>, Vec<&'a [u8]>)> {
+        let went = self.subscribes && exec.first() == Some(&b'*') && !exec.starts_with(b"*-");
+        went.then(|| (std::mem::take(&mut self.brings), elements(exec)))
     }
 
     pub fn has_logins(&self) -> bool {
