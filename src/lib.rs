@@ -27,6 +27,13 @@
 //! connection is lost, what waits, listens or tracks goes on at the new master (`session/relay/renew.rs`); a transaction or a
 //! watch ends with its node.
 //!
+//! # What a session has seen
+//!
+//! At level `session` a run is followed by a ROLE on its connection: the offset in the answer bounds what the run saw, and is
+//! the session's floor. A later read goes to a replica that has shown that offset, or behind a ROLE that must show it; else
+//! it comes back and goes to the master. While the offset is not known the session stays where it was. Offsets hold within
+//! one term; in a new one the first read is the master's (`session/floor.rs`, `upstream/clock.rs`).
+//!
 //! # Where the code departs from the design
 //!
 //! * PING and ECHO are forwarded like reads, not answered here: only a node knows whether the user may use them.
@@ -34,7 +41,7 @@
 //! * Nothing is read ahead of a session that waits; the kernel's buffer does that. So there is no such setting.
 //! * A large reply makes its connection the reader's own, and what others had behind it is sent elsewhere, except writes
 //!   already on the wire: for their sake the rest is read on, up to `max-client-output`.
-//! * SCAN's cursors are the master's; SORT, GEORADIUS and BITFIELD without a store clause are not rewritten to their `_RO`
+//! * SCAN's cursors are the master's, and signed after a switch; SORT, GEORADIUS and BITFIELD without a store clause are not rewritten to their `_RO`
 //!   forms. Both only cost reads on the master.
 //! * Scrapes read the workers' counters directly; the `metrics` registry holds the control plane's events only.
 

@@ -312,7 +312,7 @@ impl Pin {
                 self.end_multi();
                 self.send((name == "exec").then_some(Expect::Exec))
             }
-            _ if self.is_refused(verdict, name) || matches!(name, "client|kill" | "client|unblock") => {
+            _ if self.is_refused(verdict, name) || (matches!(name, "client|kill" | "client|unblock") && args > 2) => {
                 self.poison(name)
             }
             _ => {
