@@ -131,7 +131,7 @@ impl State {
     pub fn bound(&self, term: u64, conn: &Conn, floor: u64) -> Bound {
         let patient = self.side == Side::Replica;
         // Before its first read nobody asks what it saw.
-        let term = if self.reads { term } else { 0 };
+        let term = if self.reads { u32::try_from(term).unwrap_or(u32::MAX) } else { 0 };
         let known = floor == 0 || conn.reading().reaches(term, floor);
         Bound { term, floor: if known { 0 } else { floor }, patient }
     }

@@ -24,8 +24,8 @@ pub struct Reading {
 impl Reading {
     /// Whether the node has shown `floor`, an offset of `term`.
     #[inline]
-    pub fn reaches(&self, term: u64, floor: u64) -> bool {
-        self.term == term && self.offset >= floor
+    pub fn reaches(&self, term: u32, floor: u64) -> bool {
+        self.term == u64::from(term) && self.offset >= floor
     }
 }
 

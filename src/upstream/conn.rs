@@ -8,6 +8,7 @@ mod answer;
 mod line;
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::task::Waker;
 
@@ -21,8 +22,10 @@ use crate::metrics::Tick;
 use crate::resp::encode;
 use line::Line;
 
-/// Reads alone are followed by a ROLE no more often than this: until the next one their sessions stay on the connection.
+/// Reads alone are followed by a ROLE no more often than this, in time and in runs: until the next one their sessions stay
+/// on the connection. So it costs next to nothing, and sessions still change their replica now and then.
 const ROLE_PERIOD_NS: u64 = 1_000_000;
+const ROLE_RUNS: u64 = 16;
 
 /// The connection's bound on kept request bytes is reached.
 #[derive(Debug, PartialEq, Eq)]
@@ -75,11 +78,13 @@ struct Shared {
     /// Runs appended so far.
     serial: u64,
     /// The term in which a ROLE is to follow what is not written yet; 0: none.
-    wants_role: u64,
+    wants_role: u32,
+    /// The ROLEs on their way: term, and how many runs each is behind.
+    roles: VecDeque<(u32, u64)>,
     /// A ROLE is among what is not written yet, so that runs behind it can be judged by it.
     led: bool,
-    /// When ROLE was asked last.
-    asked: Tick,
+    /// When ROLE was asked last, and behind how many runs.
+    asked: (Tick, u64),
     /// The user may not ask for ROLE.
     mute: bool,
 }
@@ -96,8 +101,9 @@ impl Conn {
             torn: false,
             serial: 0,
             wants_role: 0,
+            roles: VecDeque::new(),
             led: false,
-            asked: 0,
+            asked: (0, 0),
             mute: false,
         };
         Self {
@@ -174,7 +180,7 @@ impl Conn {
         shared.flight.push(bytes, entry);
         shared.serial += 1;
         let bound = manner.bound;
-        if bound.term > 0 && !(bound.patient && self.tally.clock.ns(shared.asked, sent) < ROLE_PERIOD_NS) {
+        if bound.term > 0 && !(bound.patient && self.asked_lately(&shared, sent)) {
             shared.wants_role = bound.term;
         }
         self.in_flight.set(self.in_flight.get() + n);
@@ -185,6 +191,12 @@ impl Conn {
             }
         }
         Ok(shared.serial)
+    }
+
+    #[inline]
+    fn asked_lately(&self, shared: &Shared, now: Tick) -> bool {
+        let (at, serial) = shared.asked;
+        at > 0 && (shared.serial - serial < ROLE_RUNS || self.tally.clock.ns(at, now) < ROLE_PERIOD_NS)
     }
 
     /// What is appended is about to be written: a ROLE behind it, if one is wanted.
@@ -286,6 +298,9 @@ impl Conn {
         let mut taken: Vec<_> = std::iter::from_fn(|| shared.flight.take_unwritten()).collect();
         while let Some((entry, bytes)) = taken.pop() {
             self.in_flight.set(self.in_flight.get().saturating_sub(entry.left));
+            if entry.own == Own::Role {
+                shared.roles.pop_back();
+            }
             if let Some(to) = entry.to {
                 to.returned(&bytes, self.target.node);
             }
@@ -317,8 +332,9 @@ impl Shared {
         self.db = db;
     }
 
-    fn ask_role(&mut self, term: u64, now: Tick) {
-        self.asked = now;
+    fn ask_role(&mut self, term: u32, now: Tick) {
+        self.asked = (now, self.serial);
+        self.roles.push_back((term, self.serial));
         let entry = Entry {
             to: None,
             left: 1,
@@ -327,7 +343,7 @@ impl Shared {
             read: now,
             sent: now,
             manner: Manner { idempotent: true, ..Manner::default() },
-            own: Own::Role { term, covers: self.serial },
+            own: Own::Role,
         };
         self.flight.push(clock::ROLE, entry);
     }

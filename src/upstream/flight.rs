@@ -38,11 +38,8 @@ pub enum Own {
     Select,
     /// A script the node may be asked for.
     Script,
-    /// Asks for the offset in this term; behind this many runs of requests.
-    Role {
-        term: u64,
-        covers: u64,
-    },
+    /// Asks for the offset.
+    Role,
 }
 
 #[derive(Default)]

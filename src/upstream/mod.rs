@@ -91,10 +91,10 @@ pub struct Manner {
 /// A run's place in replication time. All zero: it has none.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Bound {
-    /// The term the offsets belong to; above 0, a ROLE follows the run.
-    pub term: u64,
     /// The offset the node must show first, by a ROLE before the run; 0: none.
     pub floor: u64,
+    /// The term the offsets belong to; above 0, a ROLE follows the run.
+    pub term: u32,
     /// The ROLE behind it may be left out when there was one a moment ago.
     pub patient: bool,
 }

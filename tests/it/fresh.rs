@@ -147,7 +147,7 @@ fn sessions_that_do_not_write_are_served_by_replicas_alone() {
     }
     let counts = Counts::read(&stage);
     assert_eq!((counts.on(0, "get"), counts.elsewhere(0, "get")), (0, 300));
-    assert!(counts.on(1, "get") > 50 && counts.on(2, "get") > 50, "both share the reads");
+    assert!(counts.on(1, "get") > 20 && counts.on(2, "get") > 20, "both share the reads");
 }
 
 #[test]

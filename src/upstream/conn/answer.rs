@@ -2,6 +2,7 @@
 //!
 //! Must not copy a reply. Invariant: no slice of the buffer outlives the call that found it.
 
+use std::collections::VecDeque;
 use std::rc::Rc;
 
 use super::line::Line;
@@ -52,7 +53,7 @@ impl Conn {
                     Some(to) => to.replies(replies, batch.n, &times),
                     // A SELECT of ours that failed would leave strangers' requests in the wrong database.
                     None if head.own == Own::Select && replies.first() == Some(&b'-') => return Err(End::Garbage),
-                    None => shared.mute |= self.note_role(head.own, replies),
+                    None => shared.mute |= head.own == Own::Role && self.note_role(&mut shared.roles, replies),
                 }
                 if batch.errors > 0 && head.own == Own::No {
                     self.tally.cells.count(Count::NodeErrors, u64::from(batch.errors));
@@ -84,8 +85,9 @@ impl Conn {
 
     /// True: the user may not ask.
     #[inline]
-    fn note_role(&self, own: Own, reply: &[u8]) -> bool {
-        let Own::Role { term, covers } = own else { return false };
+    fn note_role(&self, asked: &mut VecDeque<(u32, u64)>, reply: &[u8]) -> bool {
+        let Some((term, covers)) = asked.pop_front() else { return false };
+        let term = u64::from(term);
         if let Some(offset) = self.tally.origins.read(self.target.node, term, reply) {
             self.reading.set(Reading { term, offset, covers });
         }
