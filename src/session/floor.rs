@@ -6,6 +6,7 @@
 
 use super::state::{Side, State};
 use crate::config::Consistency;
+use crate::topology::NodeId;
 use crate::upstream::{Bound, Conn, LaneId, Reading};
 
 /// What a session has seen, in offsets.
@@ -106,6 +107,13 @@ impl State {
             (_, Allowed::Stay) => self.side == Side::Master,
             (_, Allowed::Master) => true,
         }
+    }
+
+    /// The replica its next read stays at.
+    pub fn stays_at(&self, term: u64) -> Option<NodeId> {
+        let (mut seen, last) = (self.seen, self.conn.as_ref()?);
+        let stays = self.level == Consistency::Session && seen.allowed(term, Some(last.reading())) == Allowed::Stay;
+        (stays && self.side == Side::Replica && last.is_open()).then_some(last.target.node)
     }
 
     /// What its next read needs, in words.

@@ -152,7 +152,11 @@ impl Session {
                             none => none,
                         }
                     }
-                    _ => self.front.foresee(&topology, want, s.lane),
+                    Want::Read => match s.stays_at(self.front.term()) {
+                        Some(node) => Decision::To { node, reason: Reason::Replica },
+                        None => self.front.foresee(&topology, want, s.lane),
+                    },
+                    Want::Master => self.front.foresee(&topology, want, s.lane),
                 };
                 let mut said = explain(&request, &scene, decide);
                 if s.level == Consistency::Session && self.kind(&request) == Kind::Read {

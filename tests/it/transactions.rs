@@ -187,8 +187,13 @@ fn transactions_refused_by_a_demoted_master_are_sent_again_whole() {
     for _ in 0..4 {
         adders.more(300);
         let to = stage.nodes[1 - master].port;
-        let reply = call(&mut stage.nodes[master].connect().expect("it"), &format!("FAILOVER TO 127.0.0.1 {to}"));
-        assert!(!reply.is_error(), "{reply:?}");
+        // Refused until the other has acknowledged something, which it does once a second.
+        wait("the failover to begin", || {
+            match call(&mut stage.nodes[master].connect().expect("it"), &format!("FAILOVER TO 127.0.0.1 {to}")) {
+                reply if reply.is_error() => Err(reply.text()),
+                _ => Ok(()),
+            }
+        });
         wait("the roles exchanged", || {
             match call(&mut stage.nodes[1 - master].connect().expect("it"), "ROLE").items()[0].text() {
                 role if role == "master" => Ok(()),
