@@ -148,6 +148,7 @@ impl Session {
         let lane = self.front.pool.lane(self.front.first_lane(2));
         let s = &mut *self.state.borrow_mut();
         s.enter_lane(lane);
+        s.set_level(self.front.listener.consistency);
         (s.resp, s.db) = (2, 0);
         (s.silence, s.wrote) = (Silence::Not, false);
         s.name.clear();

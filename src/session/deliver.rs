@@ -137,11 +137,12 @@ impl Session {
     /// A transaction did nothing while its EXEC was not written.
     fn lost_whole(&self, s: &mut State, lost: &Lost) {
         let executed = lost.unwritten.is_empty();
+        // A user who may not MULTI has each request carried out as it comes.
         let harmless = request::each(lost.written).skip(1).all(|request| self.is_idempotent(request));
-        if lost.torn || (executed && !harmless) {
+        if lost.torn || !harmless {
             let n = request::each(lost.written).chain(request::each(lost.unwritten)).count();
             s.in_flight = s.in_flight.saturating_sub(n as u32);
-            if executed {
+            if executed || !harmless {
                 self.front.cells.count(Count::UnknownOutcome, 1);
             }
             return s.die();

@@ -20,6 +20,8 @@ pub const PINNED_FULL: &[u8] =
     b"-ERR redweir: too many connections of their own in use (max-pinned); nothing was executed\r\n";
 pub const LOGINS_FULL: &[u8] =
     b"-ERR redweir: too many different users and passwords are in use; you are still who you were\r\n";
+pub const LOGIN_NOT_TEXT: &[u8] =
+    b"-ERR redweir: user names and passwords must be UTF-8; you are still who you were\r\n";
 pub const NAME_INVALID: &[u8] = b"-ERR Client names cannot contain spaces, newlines or special characters.\r\n";
 pub const NOAUTH: &[u8] = b"-NOAUTH";
 pub const NOBODY_TO_ASK: &[u8] = b"-MASTERDOWN redweir: no node answers, so nobody can say whether this client may know; the admin port (/topology) answers\r\n";

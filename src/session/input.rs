@@ -77,6 +77,7 @@ impl Session {
                     None => continue,
                 }
             }
+            self.end_refusal(s);
             if s.closing {
                 let done = s.in_flight == 0 && s.out.is_empty() && !s.must_send_again();
                 return if done { Poll::Ready(Turn::Close) } else { Poll::Pending };
@@ -148,11 +149,6 @@ impl Session {
                 if s.input.is_empty() && s.input.capacity() > 0 {
                     s.input = Vec::new();
                 }
-                if s.refusing && s.in_flight == 0 && !s.must_send_again() {
-                    // Everything that was held is refused; what comes now has its own time.
-                    self.unhold(s, false);
-                    (s.refusing, s.stuck_since, s.tries) = (false, None, 0);
-                }
                 None
             }
             Stop::Parked => {
@@ -194,7 +190,7 @@ impl Session {
                             continue;
                         }
                         if let Some(unit) = self.unit(s, buf, run.end) {
-                            if let Some(stopped) = self.go(s, buf, &unit, now) {
+                            if let Some(stopped) = self.go_unit(s, buf, &unit, now) {
                                 return stopped;
                             }
                             run = Run::at(unit.end);
@@ -239,10 +235,23 @@ impl Session {
 
     /// The transaction at `at`, when it may go as one run.
     fn unit(&self, s: &State, buf: &[u8], at: usize) -> Option<Run> {
-        if s.refusing || s.silence == Silence::Next || self.front.rules.concern_transactions() {
+        if s.silence == Silence::Next || self.front.rules.concern_transactions() {
             return None;
         }
         unit::whole(buf, at, s.scanner.clone(), |request| self.kind_in_unit(request))
+    }
+
+    /// Sends a transaction on its way, or refuses it as a whole when what it waited for did not come.
+    fn go_unit(self: &Rc<Self>, s: &mut State, buf: &[u8], unit: &Run, now: Tick) -> Option<(usize, Stop)> {
+        if !s.refusing {
+            return self.go(s, buf, unit, now);
+        }
+        if s.in_flight > 0 {
+            s.park = Park::Drain;
+            return Some((unit.start, Stop::Parked));
+        }
+        (0..unit.n).for_each(|_| self.refuse_held(s));
+        None
     }
 
     /// Sends the run on its way; `Some` when it (or what follows) has to wait.
@@ -368,6 +377,15 @@ impl Session {
             if released {
                 cells.count(Count::Released, 1);
             }
+        }
+    }
+
+    /// Everything that was held is refused, and what could still go on its way is answered: what comes now has its own time.
+    #[inline]
+    fn end_refusal(&self, s: &mut State) {
+        if s.refusing && s.in_flight == 0 && !s.must_send_again() {
+            self.unhold(s, false);
+            (s.refusing, s.stuck_since, s.tries) = (false, None, 0);
         }
     }
 

@@ -19,6 +19,9 @@ impl Session {
             [user, password] => login(Some(user), password),
             _ => None,
         };
+        if std::str::from_utf8(request).is_err() {
+            return self.local(errors::LOGIN_NOT_TEXT);
+        }
         let reply = match self.ask(self.authority(), request).await {
             Ok((reply, lease)) => {
                 let (lane, resp) = {
@@ -39,6 +42,9 @@ impl Session {
     /// HELLO [version [AUTH user password] [SETNAME name]]: the node's own answer, with this session's id and the
     /// set's role.
     pub(super) async fn hello(&self, request: &[u8]) -> bool {
+        if std::str::from_utf8(request).is_err() {
+            return self.local(errors::LOGIN_NOT_TEXT);
+        }
         let reply = match self.ask(self.authority(), request).await {
             Ok((reply, lease)) if reply.first() != Some(&b'-') => match self.greeted(request, lease) {
                 true => as_ours(&reply, self.id),

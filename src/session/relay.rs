@@ -23,6 +23,7 @@ use super::settle::Settled;
 use super::state::{State, Unblock};
 use super::{Session, kind};
 use crate::command;
+use crate::config::Consistency;
 use crate::metrics::Count;
 use crate::resp::{Args, ReplyScanner, Scan};
 use crate::route::Want;
@@ -93,6 +94,8 @@ struct Relay {
     /// What came back unexecuted.
     again: Vec<Repeat>,
     queued: queued::Queued,
+    /// A login or subscription in the open transaction was not kept: what EXEC did is not known.
+    blind: bool,
     /// Since when no node has answered anything.
     stuck: Option<Instant>,
     begun: Instant,
@@ -121,7 +124,9 @@ impl Session {
         let read = {
             let s = self.state.borrow();
             let verdict = command::classify(Args::new(&s.input));
-            kind::of(&verdict, || None) == kind::Kind::Read
+            // What a replica must have shown is asked of shared connections only.
+            let anywhere = s.level == Consistency::Eventual && !s.behind_write && !s.stale;
+            anywhere && kind::of(&verdict, || None) == kind::Kind::Read
         };
         self.lease_and_relay(if read { Want::Read } else { Want::Master }, Count::LargeStreams).await
     }
@@ -236,6 +241,7 @@ impl Relay {
             settled: Vec::new(),
             again: Vec::new(),
             queued: queued::Queued::default(),
+            blind: false,
             stuck: None,
             begun: Instant::now(),
         }

@@ -36,7 +36,9 @@ pub fn answered(settled: &[Settled]) -> usize {
 /// How many requests belong together at the front: all of a transaction, else one.
 fn length(settled: &[Settled]) -> usize {
     match settled.first() {
-        Some(first) if first.opens => settled.iter().position(|s| s.closes).map_or(1, |end| end + 1),
+        Some(first) if first.opens && first.reply == b"+OK\r\n" => {
+            settled.iter().position(|s| s.closes).map_or(1, |end| end + 1)
+        }
         _ => 1,
     }
 }
@@ -73,7 +75,7 @@ mod tests {
                 .chars()
                 .map(|c| Settled {
                     request: Vec::new(),
-                    reply: Vec::new(),
+                    reply: if c == '(' { b"+OK\r\n".to_vec() } else { Vec::new() },
                     refused: c.is_uppercase(),
                     idempotent: !c.eq_ignore_ascii_case(&'w'),
                     opens: c == '(',

@@ -99,6 +99,18 @@ fn who_logs_in_reads_as_the_new_user_at_once() {
 }
 
 #[test]
+fn a_read_too_large_to_be_held_is_fresh_too() {
+    let (_stage, proxy) = picture(&["--stream-above", "64kb"]);
+    let mut client = proxy.client();
+    let filler = "x".repeat(100_000);
+    for round in 1..=20 {
+        call(&mut client, &format!("SET n {round}"));
+        let values = client.call(&["MGET", "n", &filler]).expect("values");
+        assert_eq!(values.items()[0].text(), round.to_string());
+    }
+}
+
+#[test]
 fn what_was_written_on_a_pinned_connection_is_seen() {
     let (_stage, proxy) = picture(&[]);
     let mut client = proxy.client();

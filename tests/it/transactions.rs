@@ -207,3 +207,23 @@ fn transactions_refused_by_a_demoted_master_are_sent_again_whole() {
     adders.check(&stage, master, 0);
     assert!(refused > 0.0, "no transaction met a demoted master: the test shows nothing");
 }
+
+#[test]
+fn a_held_transaction_is_refused_as_a_whole_and_the_session_goes_on() {
+    let mut stage = plain_stage(1);
+    let proxy = Proxy::start(&stage, &["--hold", "300ms", "--consistency", "eventual"]);
+    proxy.wait_readers(1);
+    let mut client = proxy.client();
+    stage.nodes[0].kill();
+    let replies = client.pipeline(&[vec!["MULTI"], vec!["INCR", "a"], vec!["EXEC"]]).expect("replies");
+    assert!(replies.iter().all(|r| r.text().contains("no verified master")), "{replies:?}");
+    // The read behind what is refused goes to the replica, and the refusal ends with it.
+    let replies = client.pipeline(&[vec!["SET", "a", "1"], vec!["GET", "b"]]).expect("replies");
+    assert!(replies[0].is_error() && replies[1] == Reply::Nil, "{replies:?}");
+    stage.nodes[0].resume().expect("started");
+    wait("the master again", || match call(&mut proxy.client(), "SET x 1").text() {
+        text if text == "OK" => Ok(()),
+        text => Err(text),
+    });
+    assert_eq!(call(&mut client, "SET a 2").text(), "OK");
+}

@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use tokio::io::{AsyncRead, ReadBuf};
 
-use super::{End, FULL, Relay, Sent};
+use super::{End, FULL, Relay, Sent, queued};
 use crate::command;
 use crate::metrics::{Count, Kind as Label, Reason};
 use crate::resp::{Args, Scan, Violation, inline};
@@ -235,6 +235,7 @@ impl Relay {
     pub(super) fn send(&mut self, request: Vec<u8>, again: Again, most: usize) {
         self.out.push(&request);
         let fits = self.kept + request.len() <= most;
+        self.blind |= !fits && queued::leaves_traces(&request) && self.pin.binds();
         let (again, bytes) = if fits { (again, request) } else { (Again::Never, Vec::new()) };
         self.kept += bytes.len();
         self.sent.push_back(Sent { at: Instant::now(), again, bytes });

@@ -42,7 +42,7 @@ impl Relay {
                 Found::Part { ready } if ready > 0 && (self.buffer.is_full() || self.piece.is_some()) => {
                     if self.piece.is_none() {
                         self.piece = Some(self.frame(s.resp, &input[..ready]));
-                        if self.queued.has_logins() {
+                        if self.queued.must_be_seen() {
                             // Whether they went through would have to be found in what is passed on piece by piece.
                             return Poll::Ready(Some(End::Close));
                         }
@@ -148,6 +148,7 @@ impl Relay {
             Some(Expect::Multi) => self.queued = Queued::default(),
             Some(Expect::Tracking) if reply == errors::OK => self.pin.tracking(request),
             Some(Expect::Monitor) if reply == errors::OK => self.pin.begin_monitor(),
+            Some(Expect::Exec) if std::mem::take(&mut self.blind) => return Err(End::Over),
             Some(Expect::Exec) => {
                 if let Some((queued, elements)) = self.queued.subscriptions(reply) {
                     self.pin.executed(queued, &elements, session.front.limits.client_output_bytes);

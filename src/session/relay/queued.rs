@@ -18,6 +18,12 @@ pub struct Queued {
     subscribes: bool,
 }
 
+/// Whether what it does, carried out in a transaction, outlives that.
+pub fn leaves_traces(request: &[u8]) -> bool {
+    let name = command::classify(Args::new(request)).command.map_or("", |c| c.name);
+    matches!(name, "auth" | "hello") || Awaited::by(name, 1) != Awaited::Reply(None)
+}
+
 impl Queued {
     /// The server has queued `request`.
     pub fn note(&mut self, request: &[u8]) {
@@ -37,8 +43,9 @@ impl Queued {
         went.then(|| (std::mem::take(&mut self.brings), elements(exec)))
     }
 
-    pub fn has_logins(&self) -> bool {
-        !self.logins.is_empty()
+    /// What EXEC says must be seen whole.
+    pub fn must_be_seen(&self) -> bool {
+        self.subscribes || !self.logins.is_empty()
     }
 
     /// The logins that went through, with the server's answers, as the reply to EXEC tells.
