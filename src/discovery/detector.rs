@@ -5,7 +5,7 @@
 //! Invariant: only a node that says master, shown by ROLE and INFO of one connection, is ever chosen.
 
 use crate::metrics::Cause;
-use crate::topology::{Lineage, NodeId, Relation, relation};
+use crate::topology::{Hold, Lineage, NodeId, Relation, relation};
 
 /// What a node is, as far as it has been proven.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,29 +82,6 @@ pub struct Patience {
     pub start_over: bool,
     /// The master answered nothing for `down_after`, and no Sentinel is configured that would have to say so.
     pub master_gone: bool,
-}
-
-/// Why writes wait.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Hold {
-    /// Not everybody was heard yet.
-    Starting,
-    /// No node says that it is master.
-    NoMaster,
-    /// The master's connection ended; it may be back at once.
-    Suspect,
-    /// The master is gone and nobody took over yet.
-    Lost,
-    /// The master is loading its data set.
-    Loading,
-    /// The master says replica, and the one it follows does not say master yet.
-    Demoted,
-    /// A Sentinel failover of this master goes on.
-    Failover,
-    /// Another node says master as well; waiting for what resolves it.
-    Conflict,
-    /// Several nodes say master and nothing orders them: the operator must.
-    Ambiguous,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

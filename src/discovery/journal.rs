@@ -4,12 +4,12 @@
 use tracing::{error, info, warn};
 
 use super::council::Complaint;
-use super::detector::{Hold, Verdict};
+use super::detector::Verdict;
 use super::member::{Health, Member};
 use super::picture::{Picture, Portrait};
 use super::world::{Succession, World};
 use crate::metrics::Cause;
-use crate::topology::{NodeState, Relation};
+use crate::topology::{Hold, NodeState, Relation};
 use crate::upstream::control::Error;
 
 /// Logs every node that came, left or changed its state between two pictures.
@@ -109,6 +109,7 @@ fn hold(set: &str, why: Hold) {
         Hold::Conflict => {
             warn!(set, "writes held: another node says master or was named so; waiting for what resolves it")
         }
+        Hold::Draining | Hold::Switchover => info!(set, reason = why.label(), "writes held: a switchover"),
         Hold::Loading => warn!(set, "writes held: the master is loading its data set"),
         Hold::Demoted => warn!(set, "writes held: the master became a replica of a node that does not say master"),
         Hold::Lost => warn!(set, "writes held: the master is gone and no replica was promoted yet"),

@@ -6,11 +6,11 @@
 use std::time::{Duration, Instant};
 
 use super::council::Failover;
-use super::detector::{Council, Failing, Hold, Patience, Verdict, judge};
+use super::detector::{Council, Failing, Patience, Verdict, judge};
 use super::journal;
 use super::keeper::{CALM, Keeper};
 use crate::metrics::{self, Cause, Phase};
-use crate::topology::NodeId;
+use crate::topology::{Hold, NodeId};
 
 /// A master is opened to writes only on an answer this young.
 const FRESH: Duration = Duration::from_millis(50);

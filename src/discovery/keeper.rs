@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::council::{Effect, Voices};
 use super::crew::Crew;
-use super::detector::{Hold, Verdict};
+use super::detector::Verdict;
 use super::picture::Picture;
 use super::seen::{Observation, Seen};
 use super::world::World;
@@ -20,7 +20,7 @@ use super::{journal, sentinel};
 use crate::command::Names;
 use crate::config::{SetConfig, Source};
 use crate::metrics;
-use crate::topology::{Hint, Hints, Publisher};
+use crate::topology::{Hint, Hints, Hold, Publisher};
 
 /// One pass over the lists of nodes and Sentinels.
 const RECONCILE: Duration = Duration::from_secs(1);
@@ -163,6 +163,15 @@ impl Keeper {
         matches!(self.verdict, Verdict::Keep | Verdict::KeepDespite(_))
     }
 
+    /// Why writes wait.
+    fn held(&self) -> Option<Hold> {
+        match self.verdict {
+            Verdict::Keep | Verdict::KeepDespite(_) => None,
+            Verdict::Hold(why) => Some(why),
+            Verdict::Switch { .. } => Some(Hold::Lost),
+        }
+    }
+
     /// Notes a sign of trouble: everybody is asked at the fast pace from now on.
     pub(super) fn sign(&mut self, now: Instant) {
         self.times.sign.get_or_insert(now);
@@ -284,7 +293,7 @@ impl Keeper {
         if self.fast(now) {
             self.crew.ask_unproven(&self.world, now);
         }
-        self.publish(open);
+        self.publish();
         let calm = now.saturating_duration_since(self.times.last_sign) >= CALM;
         if open && calm {
             self.times.sign = None;
@@ -307,8 +316,8 @@ impl Keeper {
         self.list(&nodes, now);
     }
 
-    fn publish(&mut self, open: bool) {
-        let picture = Picture::of(&self.world, open, self.names_learnt);
+    fn publish(&mut self) {
+        let picture = Picture::of(&self.world, self.held(), self.names_learnt);
         if picture == self.picture {
             return;
         }

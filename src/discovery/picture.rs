@@ -6,7 +6,7 @@ use super::member::{Health, Member};
 use super::rotation::Place;
 use super::world::World;
 use crate::command::Names;
-use crate::topology::{Lineage, Node, NodeId, NodeState, Reader, Shard, Topology, Writes};
+use crate::topology::{Hold, Lineage, Node, NodeId, NodeState, Reader, Shard, Topology, Writes};
 
 /// A node without its live figures.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +26,7 @@ pub struct Picture {
     term: u64,
     lineage: Lineage,
     open: Option<NodeId>,
+    held: Option<Hold>,
     readers: Vec<Reader>,
     lagging: usize,
     pub nodes: Vec<Portrait>,
@@ -34,8 +35,9 @@ pub struct Picture {
 }
 
 impl Picture {
-    /// `open`: whether the reigning node may be written to.
-    pub fn of(world: &World, open: bool, names: u64) -> Self {
+    /// `held`: why the reigning node may not be written to.
+    pub fn of(world: &World, held: Option<Hold>, names: u64) -> Self {
+        let open = held.is_none();
         let reign = world.reign.as_ref();
         let in_rotation = |m: &Member| (m.rotation.place == Place::Reader && m.weight > 0).then(|| reader(m));
         let mut nodes: Vec<Portrait> = world.members.iter().map(|m| portrait(m, world, open)).collect();
@@ -46,6 +48,7 @@ impl Picture {
             term: world.term,
             lineage: reign.map(|r| r.lineage.clone()).unwrap_or_default(),
             open: reign.map(|r| r.node).filter(|_| open),
+            held,
             readers,
             lagging: world.members.iter().filter(|m| m.rotation.place == Place::Lagging).count(),
             nodes,
@@ -78,6 +81,7 @@ impl Picture {
             term: self.term,
             lineage: self.lineage.clone(),
             writes: self.open.map_or(Writes::Held, Writes::Open),
+            held: self.held,
             readers: self.readers.clone(),
             lagging: self.lagging,
             master_reader: self.open.and_then(|id| world.member(id)).map(reader),

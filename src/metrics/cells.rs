@@ -83,6 +83,8 @@ labels! {
         StaleReads = "stale_reads",
         /// Writes a node refused unexecuted, or that were never written, sent again.
         RetriedWrites = "retried_writes",
+        /// Writes the master refused for want of good replicas.
+        NoReplicas = "no_replicas",
         /// Writes on the wire when a connection died: outcome unknown, client closed.
         UnknownOutcome = "unknown_outcome",
         ProtocolErrors = "protocol_errors",

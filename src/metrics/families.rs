@@ -47,6 +47,7 @@ families! {
     EPOCH: Gauge "topology_epoch", "Times the topology of the set was published.";
     TERM: Gauge "topology_term", "Masters the shard has had since redweir started; grows with every failover.";
     WRITES_OPEN: Gauge "writes_open", "1 while writes go to a verified master, 0 while they wait for one.";
+    WRITES_HELD: Gauge "writes_held", "1 for the reason why writes wait; absent while they do not.";
     READERS: Gauge "readers", "Replicas in rotation for reads.";
     READERS_LAGGING: Gauge "readers_lagging", "Replicas out of rotation for lag alone.";
 
@@ -77,6 +78,8 @@ families! {
     REFUSED: Counter "refused_total",
         "Requests refused: held too long (hold), no node fits (no_node), upstream full (full), not allowed (forbidden).";
     RETRIED: Counter "retried_total", "Requests sent again because the first node did not execute them.";
+    NO_REPLICAS: Counter "no_replicas_total",
+        "Writes the master refused for want of good replicas (min-replicas-to-write); sent again until the hold ends.";
     STALE_READS: Counter "stale_reads_total",
         "Reads a replica answered before it had what the session had seen; asked of the master instead.";
     UNKNOWN_OUTCOME: Counter "unknown_outcome_total",
@@ -157,6 +160,7 @@ pub(super) const COUNTED: &[Counted] = &[
         ],
     },
     Counted { family: STALE_READS, samples: &[(None, Count::StaleReads)] },
+    Counted { family: NO_REPLICAS, samples: &[(None, Count::NoReplicas)] },
     Counted { family: UNKNOWN_OUTCOME, samples: &[(None, Count::UnknownOutcome)] },
     Counted {
         family: ERRORS,

@@ -20,6 +20,8 @@ pub struct ShardGauges {
     pub term: u64,
     /// Writes go to a verified master; otherwise they wait.
     pub writes_open: bool,
+    /// Why they wait.
+    pub held_for: Option<&'static str>,
     pub readers: usize,
     /// Replicas out of rotation for lag alone.
     pub lagging: usize,

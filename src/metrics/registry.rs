@@ -143,6 +143,12 @@ fn shards(page: &mut Page, sets: &[SetGauges]) {
             }
         }
     }
+    page.family(&f::WRITES_HELD);
+    for set in sets {
+        for (shard, why) in set.shards.iter().filter_map(|shard| Some((shard, shard.held_for?))) {
+            page.sample(&f::WRITES_HELD, &[("set", &set.set), ("slots", &shard.slots), ("reason", why)], 1);
+        }
+    }
 }
 
 fn nodes(page: &mut Page, sets: &[SetGauges]) {

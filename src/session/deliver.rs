@@ -43,14 +43,16 @@ impl Receiver for Session {
         s.in_flight = s.in_flight.saturating_sub(1);
         let refused = refusal::of(reply).filter(|r| *r != Refusal::NoScript || self.can_heal(request));
         match refused {
-            Some(Refusal::ReadOnly) => {
+            Some(Refusal::ReadOnly | Refusal::Redirect) => {
                 // A read that may write after all (FCALL_RO): the master will say what is wrong with it.
                 s.stale = true;
                 self.front.view.suspect(Hint::Demoted(node));
             }
             Some(Refusal::Loading | Refusal::MasterDown) => self.front.view.suspect(Hint::Unready(node)),
+            Some(Refusal::NoReplicas) => self.front.cells.count(Count::NoReplicas, 1),
             Some(Refusal::NoScript) | None => {}
         }
+        s.short_of_replicas = refused == Some(Refusal::NoReplicas);
         s.settled.push(Settled {
             request: request.to_vec(),
             reply: reply.to_vec(),
@@ -112,6 +114,7 @@ impl Receiver for Session {
         }
         s.avoid = Some(node);
         s.behind_write |= s.side == Side::Master;
+        s.short_of_replicas = false;
         s.tries += 1;
         s.wake();
     }

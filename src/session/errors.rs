@@ -16,6 +16,8 @@ pub const UPSTREAM_FULL: &[u8] =
     b"-TRYAGAIN redweir: too many bytes wait for this node (max-upstream); nothing was executed\r\n";
 pub const HOLD_FULL: &[u8] =
     b"-MASTERDOWN redweir: no verified master and the queue of held requests is full; nothing was executed\r\n";
+/// server.c shared.noreplicaserr.
+pub const NO_GOOD_REPLICAS: &[u8] = b"-NOREPLICAS Not enough good replicas to write.\r\n";
 pub const PINNED_FULL: &[u8] =
     b"-ERR redweir: too many connections of their own in use (max-pinned); nothing was executed\r\n";
 pub const LOGINS_FULL: &[u8] =

@@ -386,13 +386,17 @@ impl Session {
         if s.refusing && s.in_flight == 0 && !s.must_send_again() {
             self.unhold(s, false);
             (s.refusing, s.stuck_since, s.tries) = (false, None, 0);
+            s.short_of_replicas = false;
         }
     }
 
     fn refuse_held(&self, s: &mut State) {
         self.front.cells.count(Count::RefusedHold, 1);
-        let text =
-            if s.reserved > 0 { errors::hold_expired(self.front.listener.hold) } else { errors::HOLD_FULL.to_vec() };
+        let text = match s.reserved {
+            0 => errors::HOLD_FULL.to_vec(),
+            _ if s.short_of_replicas => errors::NO_GOOD_REPLICAS.to_vec(),
+            _ => errors::hold_expired(self.front.listener.hold),
+        };
         self.push(s, &text);
         s.silence.end_next();
     }

@@ -122,6 +122,8 @@ pub struct State {
     /// Since when it has been without an answer: the start of a hold or of a row of retries.
     pub stuck_since: Option<Instant>,
     pub stuck_at: Tick,
+    /// The last one failed for want of good replicas at the master, not of a master.
+    pub short_of_replicas: bool,
     /// Failed sends in a row.
     pub tries: u32,
     /// Memory of `Front::wait_for_change`.
@@ -192,6 +194,7 @@ impl State {
             park: Park::Not,
             stuck_since: None,
             stuck_at: 0,
+            short_of_replicas: false,
             tries: 0,
             round: 0,
             reserved: 0,

@@ -4,6 +4,7 @@
 //! not know sessions. Invariant: a role is a position in the snapshot, never a field of a node, so one swap changes the
 //! whole world at once and nobody can see two masters or half a switch.
 
+mod hold;
 mod lineage;
 mod picture;
 mod publisher;
@@ -13,6 +14,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use crate::command::Names;
+pub use hold::Hold;
 pub use lineage::{Lineage, Relation, relation};
 pub use picture::{NodePicture, SetPicture, ShardPicture};
 pub use publisher::{Hint, Hints, Publisher, View, channel};
@@ -41,6 +43,8 @@ pub struct Shard {
     pub term: u64,
     pub lineage: Lineage,
     pub writes: Writes,
+    /// Why they wait, where they do.
+    pub held: Option<Hold>,
     /// Replicas fit to read from: loaded, linked, in sync, not fenced, within the lag limit.
     pub readers: Vec<Reader>,
     /// Replicas left out of `readers` for lag alone.
@@ -156,6 +160,7 @@ impl Topology {
             term: 0,
             lineage: Lineage::default(),
             writes: Writes::Held,
+            held: Some(Hold::Starting),
             readers: Vec::new(),
             lagging: 0,
             master_reader: None,

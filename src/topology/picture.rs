@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{Node, NodeState, Reader, Shard, Topology, Writes};
+use super::{Hold, Node, NodeState, Reader, Shard, Topology, Writes};
 use crate::metrics::{NodeGauges, SetGauges, ShardGauges};
 
 #[derive(Debug, Serialize)]
@@ -28,6 +28,8 @@ pub struct ShardPicture {
     pub master: Option<String>,
     /// `open` or `held`.
     pub writes: &'static str,
+    /// Why they are held; null while they are open.
+    pub held_for: Option<&'static str>,
     pub readers: usize,
     pub lagging: usize,
 }
@@ -136,6 +138,7 @@ impl ShardPicture {
             },
             master,
             writes,
+            held_for: shard.held.filter(|_| shard.writes == Writes::Held).map(Hold::label),
             readers: shard.readers.len(),
             lagging: shard.lagging,
         }
@@ -146,6 +149,7 @@ impl ShardPicture {
             slots: self.slots,
             term: self.term,
             writes_open: self.writes == "open",
+            held_for: self.held_for,
             readers: self.readers,
             lagging: self.lagging,
         }

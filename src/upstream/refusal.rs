@@ -11,6 +11,10 @@ pub enum Refusal {
     ReadOnly,
     Loading,
     MasterDown,
+    /// The master has fewer good replicas than it must have to write (min-replicas-to-write).
+    NoReplicas,
+    /// A Valkey replica names the node to ask instead.
+    Redirect,
     /// It has no script of this name; another node may.
     NoScript,
 }
@@ -20,6 +24,7 @@ const TABLE: &[(&[u8], Refusal)] = &[
     (b"-LOADING Redis is loading the dataset in memory", Refusal::Loading),
     (b"-LOADING Valkey is loading the dataset in memory", Refusal::Loading),
     (b"-MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.", Refusal::MasterDown),
+    (b"-NOREPLICAS Not enough good replicas to write.", Refusal::NoReplicas),
     // Redis ends it with " Please use EVAL.", Valkey does not.
     (b"-NOSCRIPT No matching script.", Refusal::NoScript),
 ];
@@ -49,7 +54,15 @@ const ABORTED: &[u8] = b"-EXECABORT Transaction discarded because of: ";
 /// `reply` is one whole error reply.
 pub fn of(reply: &[u8]) -> Option<Refusal> {
     let text = reply.strip_prefix(ABORTED).or_else(|| reply.strip_prefix(b"-"))?;
-    TABLE.iter().find(|(known, _)| text.starts_with(&known[1..])).map(|(_, refusal)| *refusal)
+    let known = TABLE.iter().find(|(known, _)| text.starts_with(&known[1..])).map(|(_, refusal)| *refusal);
+    known.or_else(|| is_redirect(text).then_some(Refusal::Redirect))
+}
+
+/// `REDIRECT host:port` and nothing else (server.c processCommand of Valkey 8), to a connection that said CLIENT CAPA.
+fn is_redirect(text: &[u8]) -> bool {
+    let place = text.strip_prefix(b"REDIRECT ").and_then(|rest| rest.strip_suffix(b"\r\n"));
+    let port = place.filter(|place| !place.contains(&b' ')).and_then(|place| place.rsplit(|b| *b == b':').next());
+    port.is_some_and(|port| place != Some(port) && !port.is_empty() && port.iter().all(u8::is_ascii_digit))
 }
 
 #[cfg(test)]
@@ -66,6 +79,17 @@ mod tests {
             ),
             ("-EXECABORT Transaction discarded because of previous errors.\r\n", None),
             ("-READONLY no\r\n", None),
+            ("-NOREPLICAS Not enough good replicas to write.\r\n", Some(Refusal::NoReplicas)),
+            (
+                "-EXECABORT Transaction discarded because of: NOREPLICAS Not enough good replicas to write.\r\n",
+                Some(Refusal::NoReplicas),
+            ),
+            ("-NOREPLICAS mine\r\n", None),
+            ("-REDIRECT 10.0.0.1:6379\r\n", Some(Refusal::Redirect)),
+            ("-REDIRECT ::1:6379\r\n", Some(Refusal::Redirect)),
+            ("-REDIRECT 6379\r\n", None),
+            ("-REDIRECT the user:1 elsewhere:2\r\n", None),
+            ("-REDIRECT a:b\r\n", None),
             ("-LOADING Valkey is loading the dataset in memory\r\n", Some(Refusal::Loading)),
         ] {
             assert_eq!(of(reply.as_bytes()), expected, "{reply}");

@@ -7,6 +7,7 @@ mod cursors;
 mod everywhere;
 mod failover;
 mod fresh;
+mod held;
 mod many;
 mod operator;
 mod pinned;

@@ -216,8 +216,9 @@ impl Relay {
         // A connection of its own was given the scripts its requests name: one that is missing is nowhere.
         let refusal = refusal::of(reply).filter(|refusal| *refusal != Refusal::NoScript);
         match refusal {
-            Some(Refusal::ReadOnly) => view.suspect(Hint::Demoted(node)),
+            Some(Refusal::ReadOnly | Refusal::Redirect) => view.suspect(Hint::Demoted(node)),
             Some(Refusal::Loading | Refusal::MasterDown) => view.suspect(Hint::Unready(node)),
+            Some(Refusal::NoReplicas) => session.front.cells.count(Count::NoReplicas, 1),
             Some(Refusal::NoScript) | None => {}
         }
         match again {

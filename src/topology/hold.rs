@@ -1,0 +1,60 @@
+//! Why writes wait. A word for the operator; nothing is decided by it but who may still finish.
+
+/// Why there is nobody to write to. -> none, when a master is verified.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hold {
+    /// Not everybody was heard yet.
+    Starting,
+    /// No node says that it is master.
+    NoMaster,
+    /// The master's connection ended; it may be back at once.
+    Suspect,
+    /// The master is gone and nobody took over yet.
+    Lost,
+    /// The master is loading its data set.
+    Loading,
+    /// The master says replica, and the one it follows does not say master yet.
+    Demoted,
+    /// A Sentinel failover of this master goes on.
+    Failover,
+    /// Another node says master as well; waiting for what resolves it.
+    Conflict,
+    /// Several nodes say master and nothing orders them: the operator must.
+    Ambiguous,
+    /// A switchover begins: what is open on a connection of its own (a transaction, a large value) may finish.
+    Draining,
+    /// A switchover goes on.
+    Switchover,
+}
+
+impl Hold {
+    pub const ALL: [Hold; 11] = [
+        Hold::Starting,
+        Hold::NoMaster,
+        Hold::Suspect,
+        Hold::Lost,
+        Hold::Loading,
+        Hold::Demoted,
+        Hold::Failover,
+        Hold::Conflict,
+        Hold::Ambiguous,
+        Hold::Draining,
+        Hold::Switchover,
+    ];
+
+    pub const fn label(self) -> &'static str {
+        match self {
+            Hold::Starting => "starting",
+            Hold::NoMaster => "no_master",
+            Hold::Suspect => "suspect",
+            Hold::Lost => "lost",
+            Hold::Loading => "loading",
+            Hold::Demoted => "demoted",
+            Hold::Failover => "failover",
+            Hold::Conflict => "conflict",
+            Hold::Ambiguous => "ambiguous",
+            Hold::Draining => "draining",
+            Hold::Switchover => "switchover",
+        }
+    }
+}
