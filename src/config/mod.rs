@@ -171,6 +171,13 @@ pub enum ReadPolicy {
     Master,
 }
 
+/// How far behind the master a read may be. Both `None`: no bound.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Staleness {
+    pub time: Option<Duration>,
+    pub bytes: Option<u64>,
+}
+
 /// How fresh reads are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Consistency {

@@ -159,11 +159,24 @@ impl Crew {
         }
     }
 
-    /// Sets how often everybody is asked.
-    pub fn set_pace(&mut self, set: &SetConfig, fast: bool) {
+    /// Has everybody but the master asked for ROLE now: the master has just told its own.
+    pub fn compare_with(&self, master: NodeId) {
+        for (_, probe) in self.probes.iter().filter(|(id, _)| **id != master) {
+            probe.pace.send_modify(|pace| pace.glance += 1);
+        }
+    }
+
+    /// Sets how often everybody is asked; the master, if there is one, that often for its offset.
+    pub fn set_pace(&mut self, set: &SetConfig, fast: bool, master: Option<(NodeId, Duration)>) {
         let (poll, sentinel) = if fast { (set.poll_fast, SENTINEL_EVERY.1) } else { (set.poll, SENTINEL_EVERY.0) };
-        for probe in self.probes.values() {
-            probe.pace.send_if_modified(|pace| std::mem::replace(&mut pace.every, poll) != poll);
+        for (id, probe) in &self.probes {
+            let every = match master {
+                Some((master, sampling)) if master == *id => sampling.min(poll),
+                // It is asked when the master has answered; by itself only when that does not come.
+                Some(_) if !fast => poll * 5 / 4,
+                _ => poll,
+            };
+            probe.pace.send_if_modified(|pace| std::mem::replace(&mut pace.every, every) != every);
         }
         for ear in self.ears.values() {
             ear.pace.send_if_modified(|pace| std::mem::replace(&mut pace.every, sentinel) != sentinel);

@@ -14,7 +14,7 @@ use super::council::{Effect, Voices};
 use super::crew::Crew;
 use super::detector::Verdict;
 use super::picture::Picture;
-use super::seen::{Observation, Seen};
+use super::seen::{Observation, Role, Seen};
 use super::world::World;
 use super::{journal, sentinel};
 use crate::command::Names;
@@ -42,6 +42,8 @@ pub(super) struct Times {
     pub(super) conflict: Option<Instant>,
     pub(super) reconciled: Instant,
     pub(super) names_asked: Instant,
+    /// The last whole turn.
+    turned: Instant,
 }
 
 pub struct Keeper {
@@ -124,6 +126,7 @@ impl Keeper {
                 conflict: None,
                 reconciled: now,
                 names_asked: now,
+                turned: now,
             },
         }
     }
@@ -140,10 +143,15 @@ impl Keeper {
                 next = inbox.next(pause) => next,
             };
             let now = Instant::now();
+            let mut figure = false;
             match call {
                 Call::News(report) => self.hear(report, now),
-                Call::Seen(seen) => self.observe(seen, now),
+                Call::Seen(seen) => figure = self.observe(seen, now),
                 Call::None => {}
+            }
+            // A figure alone changes nothing that one turn in a while would not see.
+            if figure && hints.is_empty() && now.saturating_duration_since(self.times.turned) < pause / 2 {
+                continue;
             }
             for hint in hints {
                 self.hint(hint, now);
@@ -250,8 +258,11 @@ impl Keeper {
         }
     }
 
-    fn observe(&mut self, seen: Observation, now: Instant) {
+    /// Takes in a report; returns whether it is no more than the master's offset.
+    fn observe(&mut self, seen: Observation, now: Instant) -> bool {
         let node = seen.node;
+        let masters = self.world.reign.as_ref().is_some_and(|reign| reign.node == node);
+        let figure = masters && matches!(&seen.seen, Seen::Role { role: Role::Master { .. }, info: None });
         match &seen.seen {
             Seen::Lost(e) => {
                 let address = self.world.member(node).map_or("", |m| &m.address);
@@ -273,6 +284,10 @@ impl Keeper {
         if outcome.alarming {
             self.sign(now);
         }
+        if masters && !self.fast(now) && self.world.sampling.is_time_to_compare(self.world.set.poll, now) {
+            self.crew.compare_with(node);
+        }
+        figure && !outcome.alarming
     }
 
     /// One whole turn: time, lists, judgement, rotation, picture, pace.
@@ -298,7 +313,13 @@ impl Keeper {
         if open && calm {
             self.times.sign = None;
         }
-        self.crew.set_pace(&self.world.set, self.fast(now));
+        if let Some(pace) = self.world.tide.take_wanted() {
+            self.world.sampling.want(pace, now);
+        }
+        let sampling = self.world.sampling.pace(self.world.set.poll, now);
+        let master = self.world.reign.as_ref().filter(|_| open).map(|reign| (reign.node, sampling));
+        self.crew.set_pace(&self.world.set, self.fast(now), master);
+        self.times.turned = now;
     }
 
     fn reconcile(&mut self, now: Instant) {

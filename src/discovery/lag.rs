@@ -7,6 +7,8 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use crate::topology::{Mark, Marks};
+
 /// Distinct offsets remembered; at one ROLE per 100 ms about 100 s, and beyond that with coarser steps.
 const SAMPLES: usize = 1024;
 
@@ -88,6 +90,23 @@ impl Samples {
         };
         Some(Lag { bytes: newest.abs_diff(offset.max(0)), time: at.saturating_duration_since(since) })
     }
+
+    /// As [`Samples::lag`], with the likely time: where the offset lies between two that the master told, as far between
+    /// their questions. Not a bound, but nearer to the truth where questions are far apart.
+    pub fn estimate(&self, at: Instant, offset: i64) -> Option<Lag> {
+        let bound = self.lag(at, offset)?;
+        let next = self.ring.partition_point(|s| s.offset <= offset);
+        let between = next.checked_sub(1).and_then(|i| self.ring.get(i)).zip(self.ring.get(next));
+        let Some((before, after)) = between.filter(|_| bound.bytes > 0) else { return Some(bound) };
+        let share = offset.abs_diff(before.offset) as f64 / after.offset.abs_diff(before.offset).max(1) as f64;
+        let later = after.first.saturating_duration_since(before.last).mul_f64(share.clamp(0.0, 1.0));
+        Some(Lag { time: bound.time.saturating_sub(later), ..bound })
+    }
+
+    /// For readers with a bound to keep.
+    pub fn marks(&self, term: u64) -> Marks {
+        Marks { term, list: self.ring.iter().map(|s| Mark { asked: s.last, offset: s.offset }).collect() }
+    }
 }
 
 #[cfg(test)]
@@ -123,6 +142,36 @@ mod tests {
             assert_eq!(told.lag(start + 350 * MS, offset), Some(Lag { bytes, time: ms * MS }), "offset {offset}");
         }
         assert_eq!(Samples::default().lag(start, 1), None);
+    }
+
+    #[test]
+    fn the_likely_lag_lies_between_two_questions() {
+        let start = Instant::now();
+        let told = samples(start, &[(0, 100), (100, 100), (200, 150), (300, 300)]);
+        let table = [
+            // (applied offset, ms behind at 350)
+            (300, 0),
+            (225, 100),
+            (150, 150),
+            (125, 200),
+            (100, 250),
+            (99, 350),
+        ];
+        for (offset, ms) in table {
+            let likely = told.estimate(start + 350 * MS, offset).unwrap();
+            assert_eq!(likely.time, ms * MS, "offset {offset}");
+            let bound = told.lag(start + 350 * MS, offset).unwrap();
+            assert!(likely.time <= bound.time && likely.bytes == bound.bytes, "offset {offset}");
+        }
+        assert_eq!(Samples::default().estimate(start, 1), None);
+    }
+
+    #[test]
+    fn marks_carry_the_latest_question_of_each_offset() {
+        let start = Instant::now();
+        let marks = samples(start, &[(0, 100), (100, 100), (200, 150)]).marks(7);
+        let expected = [(100, 100), (200, 150)].map(|(ms, offset)| Mark { asked: start + ms * MS, offset });
+        assert_eq!((marks.term, marks.list), (7, expected.to_vec()));
     }
 
     #[test]

@@ -23,6 +23,7 @@ mod picture;
 mod probe;
 mod roster;
 mod rotation;
+mod sampling;
 mod seen;
 mod sentinel;
 mod world;

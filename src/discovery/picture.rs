@@ -85,6 +85,7 @@ impl Picture {
             readers: self.readers.clone(),
             lagging: self.lagging,
             master_reader: self.open.and_then(|id| world.member(id)).map(reader),
+            tide: Arc::clone(&world.tide),
         };
         // The publisher gives the epoch.
         Topology {

@@ -36,6 +36,8 @@ pub struct Pace {
     pub every: Duration,
     /// Ask ROLE and INFO now.
     pub question: u64,
+    /// Ask ROLE now.
+    pub glance: u64,
     /// Compare COMMAND COUNT with `commands_known` now, and fetch COMMAND when it differs.
     pub commands: u64,
     pub commands_known: i64,

@@ -11,9 +11,10 @@ use super::detector::{Reign, Sight};
 use super::lag::{Lag, Samples};
 use super::member::{Health, Member};
 use super::rotation::{Facts, Limits, Place, Rotation};
+use super::sampling::Sampling;
 use super::seen::{Info, Link, Observation, Role, Seen};
 use crate::config::SetConfig;
-use crate::topology::{Lineage, NodeId, Relation, relation};
+use crate::topology::{Lineage, NodeId, Relation, Tide, relation};
 
 /// Superseded replication ids remembered: one per switch.
 const PAST: usize = 64;
@@ -48,6 +49,8 @@ pub struct World {
     pub reign: Option<Reign>,
     pub term: u64,
     pub samples: Samples,
+    pub sampling: Sampling,
+    pub tide: Arc<Tide>,
     /// Second names of members.
     pub(super) aliases: HashMap<String, NodeId>,
     /// Replication ids of masters that were succeeded.
@@ -66,6 +69,8 @@ impl World {
             reign: None,
             term: 0,
             samples: Samples::default(),
+            sampling: Sampling::default(),
+            tide: Arc::default(),
             aliases: HashMap::new(),
             past: VecDeque::new(),
             probes: 0,
@@ -160,14 +165,18 @@ impl World {
         member.asked_at = Some(asked);
         let offset = matches!(role, Role::Master { .. }).then_some(role.offset());
         member.role = Some(role);
+        let line = member.info.as_ref().map(|i| i.lineage.id.clone());
         if restarted {
             // Another process: whether its other names still lead to it is to be seen anew.
             self.aliases.retain(|_, of| *of != id);
         }
-        if let (Some(offset), Some((node, _))) = (offset, reign)
+        // Of another line of offsets there is nothing to compare with these.
+        if let (Some(offset), Some((node, reigning))) = (offset, reign)
             && node == id
+            && line == Some(reigning)
         {
             self.samples.push(asked, offset);
+            self.tide.publish(self.samples.marks(self.term));
         }
         outcome.named = named.into_iter().filter(|address| self.relist(address, asked)).collect();
     }
@@ -207,6 +216,7 @@ impl World {
         let member = self.member(to)?;
         let info = member.info.clone()?;
         let (address, newest) = (Arc::clone(&member.address), member.applied);
+        let asked = member.asked_at.unwrap_or(now);
         let old = self.reign.take();
         let last_told = self.samples.newest();
         let related = old.as_ref().map(|old| relation(&old.lineage, &info.lineage));
@@ -233,8 +243,9 @@ impl World {
             member.rotation = Rotation::default();
         }
         self.samples.clear();
-        self.samples.push(now, newest);
+        self.samples.push(asked, newest);
         self.term += 1;
+        self.tide.publish(self.samples.marks(self.term));
         self.reign = Some(Reign { node: to, run_id: info.run_id, lineage: info.lineage, config_epoch, confirmed });
         Some(Succession { from, to: address, relation: related, same_process, lost_bytes })
     }
@@ -284,7 +295,7 @@ impl World {
             // As of its own answer; a silent one falls behind as time goes by.
             let silent = member.answered_at.is_none_or(|a| now.saturating_duration_since(a) > patience);
             let at = member.asked_at.filter(|_| !silent).unwrap_or(now);
-            let lag = self.samples.lag(at, member.applied).filter(|_| same_line);
+            let lag = self.samples.estimate(at, member.applied).filter(|_| same_line);
             let facts = Facts {
                 serves: matches!(member.health, Health::Up | Health::Suspect(_))
                     && link.is_some()
@@ -309,6 +320,9 @@ impl World {
             // Out of the line nothing it has is known to be of use: it lacks everything.
             let behind = || Lag { bytes: newest.unwrap_or(0).max(0).unsigned_abs(), time: self.samples.age(now) };
             let shown = lag.unwrap_or_else(behind);
+            if let Some(lag) = lag.filter(|_| !silent && link == Some(Link::Connected)) {
+                self.sampling.lags(lag, now);
+            }
             member.live.set(member.applied, shown.bytes, shown.time);
         }
         doubt

@@ -8,6 +8,7 @@ mod hold;
 mod lineage;
 mod picture;
 mod publisher;
+mod tide;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
@@ -18,6 +19,7 @@ pub use hold::Hold;
 pub use lineage::{Lineage, Relation, relation};
 pub use picture::{NodePicture, SetPicture, ShardPicture};
 pub use publisher::{Hint, Hints, Publisher, View, channel};
+pub use tide::{Mark, Marks, Tide};
 
 /// A node's slot: stable for as long as redweir knows the node; below [`crate::metrics::MAX_NODES`].
 pub type NodeId = u16;
@@ -51,6 +53,8 @@ pub struct Shard {
     pub lagging: usize,
     /// Weight and zone of the master as a reader, for the policy `any`. `None`: weight 1, no zone.
     pub master_reader: Option<Reader>,
+    /// How far the master was when.
+    pub tide: Arc<Tide>,
 }
 
 /// Where writes go.
@@ -164,6 +168,7 @@ impl Topology {
             readers: Vec::new(),
             lagging: 0,
             master_reader: None,
+            tide: Arc::default(),
         };
         Self { epoch: 0, shards: vec![shard], nodes: Vec::new(), names: Arc::default() }
     }

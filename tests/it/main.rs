@@ -8,6 +8,7 @@ mod everywhere;
 mod failover;
 mod fresh;
 mod held;
+mod lag;
 mod many;
 mod operator;
 mod pinned;

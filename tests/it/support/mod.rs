@@ -4,6 +4,7 @@
 
 pub mod counts;
 pub mod http;
+pub mod link;
 pub mod proxy;
 pub mod raw;
 
