@@ -8,6 +8,8 @@ mod harness;
 mod liar;
 #[path = "discovery/log.rs"]
 mod log;
+#[path = "discovery/reservations.rs"]
+mod reservations;
 
 use harness::*;
 use redweir::config::{Login, SetConfig, Source};
@@ -128,11 +130,7 @@ async fn a_node_promoted_beside_the_master_does_not_take_over_while_it_restarts(
     set.nodes[0].kill();
     watch.until("held", |t| shard(t).writes == Writes::Held).await;
     // Several answers of the bystander, which change nothing.
-    let calls = |server: &Server| {
-        let stats = server.info_of("commandstats");
-        let calls = field(&stats, "cmdstat_role").strip_prefix("calls=").and_then(|c| c.split(',').next());
-        calls.map_or(0, |c| c.parse::<u64>().unwrap())
-    };
+    let calls = |server: &Server| server.calls("role");
     let asked = calls(&set.nodes[1]);
     wait("the bystander is asked again and again", || calls(&set.nodes[1]) > asked + 10);
     set.nodes[0].restart();

@@ -10,6 +10,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::catalogue::{LIMITS, LISTENER, PROCESS, SET};
+use super::failover::FAILOVER;
 use super::fault::{At, Faults};
 use super::file::{FileValues, Table};
 use super::given::Given;
@@ -95,7 +96,7 @@ pub(super) fn assemble(inputs: &Inputs<'_>, mut faults: Faults) -> Result<Config
     let mut sets = Vec::new();
     for table in tables {
         let layers: [&[Given]; 4] = [env, &file.top, &table.values, flags_for(flags, tables)];
-        let draft = Draft::of(SetParts::default(), &[SET], table.at, &layers, &mut faults);
+        let draft = Draft::of(SetParts::default(), &[SET, FAILOVER], table.at, &layers, &mut faults);
         sets.push(finish_set(draft, *path, &mut faults));
     }
 

@@ -16,7 +16,7 @@ use super::value::{
 
 type Apply<T> = fn(&mut T, &Given, &mut Faults);
 
-const fn one<T>(
+pub(super) const fn one<T>(
     key: &'static str,
     value_name: &'static str,
     default: &'static str,
@@ -43,7 +43,7 @@ impl<T> Setting<T> {
 
 const REDIS: u16 = 6379;
 const SENTINEL: u16 = 26379;
-const MS: Duration = Duration::from_millis(1);
+pub(super) const MS: Duration = Duration::from_millis(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const KB: u64 = 1 << 10;
 const GB: u64 = 1 << 30;

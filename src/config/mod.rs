@@ -8,6 +8,7 @@ mod args;
 mod assemble;
 mod catalogue;
 mod commands;
+mod failover;
 mod fault;
 mod file;
 mod given;
@@ -24,6 +25,7 @@ use std::time::Duration;
 pub use args::{Action, Cli, DemoArgs, Flags, RunArgs};
 use assemble::Inputs;
 pub use commands::{CATEGORIES, CommandSettings};
+pub use failover::{Failover, Trust};
 pub use fault::Faults;
 use fault::{At, env_name};
 use given::Given;
@@ -124,6 +126,7 @@ pub struct SetConfig {
     pub max_lag: Option<Duration>,
     pub max_lag_bytes: Option<u64>,
     pub nodes: Vec<NodeSettings>,
+    pub failover: Failover,
 }
 
 /// What an operator says of one node.

@@ -9,7 +9,7 @@ use std::path::Path;
 use super::assemble::Draft;
 use super::fault::{At, Faults};
 use super::settings::{LoginParts, SetParts};
-use super::{Login, NodeSettings, SetConfig, Source};
+use super::{Login, NodeSettings, SetConfig, Source, failover};
 
 /// A set with what the checks between tables need.
 pub(super) struct Finished {
@@ -23,6 +23,9 @@ pub(super) fn finish_set(draft: Draft<SetParts>, path: Option<&Path>, faults: &m
     let node_login = login(&draft, NODE_KEYS, &draft.parts.node_login, path, faults);
     let sentinel_login = login(&draft, SENTINEL_KEYS, &draft.parts.sentinel_login, path, faults);
     let source = source(&draft, sentinel_login, faults);
+    if let Some(source) = &source {
+        failover::check(&draft, source, faults);
+    }
     let given = |key| draft.seen(key).map(|seen| seen.at);
     let named = match &source {
         _ if given("name").is_some() => given("name"),
@@ -49,6 +52,7 @@ pub(super) fn finish_set(draft: Draft<SetParts>, path: Option<&Path>, faults: &m
         max_lag: parts.max_lag,
         max_lag_bytes: parts.max_lag_bytes,
         nodes: nodes(parts.weights, parts.zones),
+        failover: parts.failover,
     };
     Finished { config, named }
 }

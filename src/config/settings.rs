@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::catalogue::{LIMITS, LISTENER, PROCESS, SET};
+use super::failover::{FAILOVER, Failover};
 use super::fault::Faults;
 use super::given::{Given, Kind};
 use super::{Balancer, ClientAuth, CommandSettings, Consistency, Limits, Log, ReadPolicy};
@@ -74,6 +75,7 @@ pub(super) struct SetParts {
     pub connect_timeout: Duration,
     pub max_lag: Option<Duration>,
     pub max_lag_bytes: Option<u64>,
+    pub failover: Failover,
 }
 
 /// A listener while it is read.
@@ -104,9 +106,10 @@ pub(super) enum Scope {
 pub(super) fn all() -> impl Iterator<Item = (&'static str, Scope, &'static About)> {
     let listener = LISTENER.iter().map(|s| ("Clients (per [[listener]])", Scope::Listener, &s.about));
     let set = SET.iter().map(|s| ("Servers (per [[set]])", Scope::Set, &s.about));
+    let failover = FAILOVER.iter().map(|s| ("When the master changes (per [[set]])", Scope::Set, &s.about));
     let process = PROCESS.iter().map(|s| ("Process", Scope::Process, &s.about));
     let limits = LIMITS.iter().map(|s| ("Limits", Scope::Process, &s.about));
-    listener.chain(set).chain(process).chain(limits)
+    listener.chain(set).chain(failover).chain(process).chain(limits)
 }
 
 pub(super) fn find(key: &str) -> Option<(Scope, &'static About)> {

@@ -231,6 +231,11 @@ impl Voices {
         self.all.iter().all(|v| v.up)
     }
 
+    /// More than half of all known ones answer, and know the master.
+    pub fn majority_up(&self) -> bool {
+        2 * self.all.iter().filter(|v| v.up && v.config.is_some()).count() > self.all.len()
+    }
+
     /// Everybody was heard, or found to be away.
     pub fn complete(&self) -> bool {
         self.all.iter().all(|v| v.settled)

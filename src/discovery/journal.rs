@@ -116,6 +116,11 @@ fn hold(set: &str, why: Hold) {
         Hold::NoMaster => {
             error!(set, "writes held: no known node says master; promote one (REPLICAOF NO ONE) or check the addresses")
         }
+        Hold::Unconfirmed => warn!(set, "writes held: a replica was promoted; waiting for the Sentinels to name it"),
+        Hold::Minority => error!(
+            set,
+            "writes held: most Sentinels do not answer (minority-stop), and those may have another master; check the network between redweir and them"
+        ),
         Hold::Ambiguous => error!(
             set,
             "writes held: several masters and nothing shows which one is right; make the wrong ones replicas (REPLICAOF)"

@@ -5,10 +5,12 @@
 
 use std::time::{Duration, Instant};
 
-use super::council::Failover;
+use super::council::{self, Voices};
 use super::detector::{Council, Failing, Patience, Verdict, judge};
 use super::journal;
 use super::keeper::{CALM, Keeper};
+use super::restraint::{Reservations, restrain};
+use crate::config::{Failover, Trust};
 use crate::metrics::{self, Cause, Phase};
 use crate::topology::{Hold, NodeId};
 
@@ -27,7 +29,7 @@ impl Keeper {
         if self.world.reign.is_some() && !voices.any_up() {
             return None;
         }
-        let failing = |f: &Failover| Failing {
+        let failing = |f: &council::Failover| Failing {
             master: self.world.resolve(&f.master),
             chosen: f.chosen.as_ref().and_then(|chosen| self.world.resolve(chosen)),
             overdue: f.overdue(now),
@@ -52,7 +54,20 @@ impl Keeper {
         }
     }
 
+    /// What the operator reserves; also notes since when there is no majority of the Sentinels.
+    fn reservations(&mut self, now: Instant) -> Reservations {
+        let Some(voices) = &self.voices else { return Reservations::default() };
+        match voices.majority_up() {
+            true => self.times.minority = None,
+            false => _ = self.times.minority.get_or_insert(now),
+        }
+        let Failover { trust, minority_stop, .. } = self.world.set.failover;
+        let silent = |limit| self.times.minority.is_some_and(|since| now.saturating_duration_since(since) >= limit);
+        Reservations { confirm: trust == Trust::Confirmed, minority: minority_stop.is_some_and(silent) }
+    }
+
     pub(super) fn decide(&mut self, now: Instant) {
+        let reservations = self.reservations(now);
         for _ in 0..JUDGEMENTS {
             let council = self.council(now);
             self.confirm(council.as_ref());
@@ -67,7 +82,8 @@ impl Keeper {
             if let Verdict::KeepDespite(_) = verdict {
                 self.world.note_bystanders();
             }
-            match verdict {
+            let word = self.voices.as_ref().and_then(Voices::word).and_then(|(named, _)| self.world.resolve(named));
+            match restrain(verdict, word, reservations) {
                 Verdict::Switch { to, cause } => {
                     if !self.is_fresh(to, now) {
                         // Held meanwhile, under the reason that was true until now.

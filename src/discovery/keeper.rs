@@ -40,6 +40,8 @@ pub(super) struct Times {
     pub(super) last_sign: Instant,
     pub(super) held: Option<Instant>,
     pub(super) conflict: Option<Instant>,
+    /// Since then most Sentinels do not answer.
+    pub(super) minority: Option<Instant>,
     pub(super) reconciled: Instant,
     pub(super) names_asked: Instant,
     /// The last whole turn.
@@ -124,6 +126,7 @@ impl Keeper {
                 last_sign: now,
                 held: Some(now),
                 conflict: None,
+                minority: None,
                 reconciled: now,
                 names_asked: now,
                 turned: now,

@@ -21,6 +21,7 @@ mod member;
 mod names;
 mod picture;
 mod probe;
+mod restraint;
 mod roster;
 mod rotation;
 mod sampling;

@@ -340,7 +340,7 @@ impl Member {
 mod tests {
     use super::super::roster::FORGET_AFTER;
     use super::*;
-    use crate::config::{NodeSettings, Source};
+    use crate::config::{Failover, NodeSettings, Source};
     use crate::metrics::MAX_NODES;
     use crate::upstream::control::Error;
 
@@ -359,6 +359,7 @@ mod tests {
             max_lag: None,
             max_lag_bytes: None,
             nodes: vec![NodeSettings { address: "b:1".into(), weight: 3, zone: Some("z".into()) }],
+            failover: Failover::default(),
         })
     }
 

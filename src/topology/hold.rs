@@ -21,6 +21,10 @@ pub enum Hold {
     Conflict,
     /// Several nodes say master and nothing orders them: the operator must.
     Ambiguous,
+    /// A successor was promoted; the Sentinels are to name it first (`trust = confirmed`).
+    Unconfirmed,
+    /// Most Sentinels have been silent for too long (`minority-stop`).
+    Minority,
     /// A switchover begins: what is open on a connection of its own (a transaction, a large value) may finish.
     Draining,
     /// A switchover goes on.
@@ -28,7 +32,7 @@ pub enum Hold {
 }
 
 impl Hold {
-    pub const ALL: [Hold; 11] = [
+    pub const ALL: [Hold; 13] = [
         Hold::Starting,
         Hold::NoMaster,
         Hold::Suspect,
@@ -38,6 +42,8 @@ impl Hold {
         Hold::Failover,
         Hold::Conflict,
         Hold::Ambiguous,
+        Hold::Unconfirmed,
+        Hold::Minority,
         Hold::Draining,
         Hold::Switchover,
     ];
@@ -53,6 +59,8 @@ impl Hold {
             Hold::Failover => "failover",
             Hold::Conflict => "conflict",
             Hold::Ambiguous => "ambiguous",
+            Hold::Unconfirmed => "unconfirmed",
+            Hold::Minority => "minority",
             Hold::Draining => "draining",
             Hold::Switchover => "switchover",
         }

@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use redweir::config::{SetConfig, Source};
+use redweir::config::{Failover, SetConfig, Source};
 use redweir::topology::{self, Node, NodeState, Shard, Topology, View, Writes};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
@@ -218,6 +218,20 @@ impl Server {
         BufReader::new(stream).lines().map_while(Result::ok)
     }
 
+    /// How often a command was called at this data node.
+    pub fn calls(&self, command: &str) -> u64 {
+        let stats = self.info_of("commandstats");
+        let calls =
+            field(&stats, &format!("cmdstat_{command}")).strip_prefix("calls=").and_then(|c| c.split(',').next());
+        calls.map_or(0, |c| c.parse().unwrap())
+    }
+
+    /// The port of the master that this Sentinel sends clients to.
+    pub fn names_master(&self) -> u16 {
+        let port = self.lines("SENTINEL GET-MASTER-ADDR-BY-NAME m").nth(4).unwrap_or_default();
+        port.parse().unwrap_or(0)
+    }
+
     fn master_field(&self, name: &str) -> String {
         let mut value = self.lines("SENTINEL MASTER m").skip_while(|l| l != name).skip(2);
         value.next().unwrap_or_default()
@@ -261,6 +275,7 @@ pub fn config(source: Source) -> SetConfig {
         max_lag: None,
         max_lag_bytes: None,
         nodes: Vec::new(),
+        failover: Failover::default(),
     }
 }
 

@@ -1,7 +1,8 @@
-//! A Sentinel by script: it names one master under config-epoch 0 whatever happens, and publishes what it is told to.
+//! A Sentinel by script: it names one master under config-epoch 0 until it is told to name another, and publishes what it
+//! is told to.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -11,12 +12,21 @@ pub struct Liar {
     pub address: String,
     asked: Arc<AtomicUsize>,
     events: broadcast::Sender<String>,
+    word: Arc<Word>,
 }
+
+/// Port of the master it names, and the config-epoch.
+type Word = Mutex<(u16, u64)>;
 
 impl Liar {
     /// How often it was asked for its master.
     pub fn asked(&self) -> usize {
         self.asked.load(SeqCst)
+    }
+
+    /// From now on it names this one.
+    pub fn name(&self, master: u16, epoch: u64) {
+        *self.word.lock().unwrap() = (master, epoch);
     }
 
     /// Publishes to who subscribed.
@@ -31,17 +41,24 @@ pub async fn start(master: u16) -> Liar {
     let address = listener.local_addr().unwrap().to_string();
     let asked = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&asked);
+    let word = Arc::new(Mutex::new((master, 0)));
+    let told = Arc::clone(&word);
     let (events, _) = broadcast::channel(16);
     let publisher = events.clone();
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            tokio::spawn(serve(stream, master, Arc::clone(&count), publisher.subscribe()));
+            tokio::spawn(serve(stream, Arc::clone(&told), Arc::clone(&count), publisher.subscribe()));
         }
     });
-    Liar { address, asked, events }
+    Liar { address, asked, events, word }
 }
 
-async fn serve(mut stream: TcpStream, master: u16, asked: Arc<AtomicUsize>, mut events: broadcast::Receiver<String>) {
+async fn serve(
+    mut stream: TcpStream,
+    word: Arc<Word>,
+    asked: Arc<AtomicUsize>,
+    mut events: broadcast::Receiver<String>,
+) {
     let mut inbox = String::new();
     let mut buffer = [0; 4096];
     let mut subscribed = false;
@@ -65,7 +82,8 @@ async fn serve(mut stream: TcpStream, master: u16, asked: Arc<AtomicUsize>, mut 
             if words.get(1).is_some_and(|w| w == "MASTER") {
                 asked.fetch_add(1, SeqCst);
             }
-            if stream.write_all(reply(&words, master).as_bytes()).await.is_err() {
+            let word = *word.lock().unwrap();
+            if stream.write_all(reply(&words, word).as_bytes()).await.is_err() {
                 return;
             }
         }
@@ -88,14 +106,14 @@ fn bulks(all: &[&str]) -> String {
     all.iter().fold(format!("*{}\r\n", all.len()), |r, b| r + &format!("${}\r\n{b}\r\n", b.len()))
 }
 
-fn reply(words: &[String], master: u16) -> String {
-    let port = master.to_string();
+fn reply(words: &[String], (master, epoch): (u16, u64)) -> String {
+    let (port, epoch) = (master.to_string(), epoch.to_string());
     match words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["PSUBSCRIBE", pattern] => format!("*3\r\n$10\r\npsubscribe\r\n${}\r\n{pattern}\r\n:1\r\n", pattern.len()),
         ["PING"] => bulks(&["pong", ""]),
         ["SENTINEL", "MYID"] => "$3\r\nfib\r\n".into(),
         ["SENTINEL", "MASTER", _] => {
-            bulks(&["name", "m", "ip", "127.0.0.1", "port", &port, "flags", "master", "config-epoch", "0"])
+            bulks(&["name", "m", "ip", "127.0.0.1", "port", &port, "flags", "master", "config-epoch", &epoch])
         }
         ["SENTINEL", "GET-MASTER-ADDR-BY-NAME", _] => bulks(&["127.0.0.1", &port]),
         ["SENTINEL", "REPLICAS" | "SENTINELS", _] => "*0\r\n".into(),

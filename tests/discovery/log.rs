@@ -44,3 +44,15 @@ pub fn lines_of(set: &str) -> Vec<String> {
     let of_set = |l: &&str| l.contains(&plain) || l.contains(&quoted) || l.ends_with(plain.trim_end());
     LINES.lock().unwrap().lines().filter(of_set).map(str::to_owned).collect()
 }
+
+/// The first line of this set with this text.
+pub async fn wait_for_in(set: &str, text: &str) -> String {
+    let end = std::time::Instant::now() + crate::harness::PATIENCE;
+    loop {
+        if let Some(line) = lines_of(set).into_iter().find(|l| l.contains(text)) {
+            return line;
+        }
+        assert!(std::time::Instant::now() < end, "never logged: {text}; {:#?}", lines_of(set));
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+}

@@ -54,6 +54,13 @@ const FAULTY: &[(&str, &[&str])] = &[
         "node = 'a:1'\npoll = '10ms'\npoll-fast = '20ms'\n",
         &["f:3: poll-fast: 20ms is slower than poll (10ms), use less"],
     ),
+    (
+        "node = 'a:1'\ntrust = 'confirmed'\nminority-stop = '5s'\n",
+        &[
+            "f:2: trust: is about Sentinels, and this set has none, drop it",
+            "f:3: minority-stop: is about Sentinels, and this set has none, drop it",
+        ],
+    ),
     ("node = 'a:1'\npoll = '2s'\n", &["f:2: down-after: 1s is less than poll (2s), use more"]),
     (
         "node = 'a:1'\nlisten = '0.0.0.0:9736'\n",

@@ -55,6 +55,7 @@ fn the_defaults() {
             max_lag: Some(secs(10)),
             max_lag_bytes: None,
             nodes: Vec::new(),
+            failover: Failover::default(),
         }],
         listeners: vec![ListenerConfig {
             bind: "127.0.0.1:7379".parse().expect("address"),
