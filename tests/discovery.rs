@@ -4,10 +4,14 @@
 #[path = "discovery/harness.rs"]
 mod harness;
 
+#[path = "discovery/forwarder.rs"]
+mod forwarder;
 #[path = "discovery/liar.rs"]
 mod liar;
 #[path = "discovery/log.rs"]
 mod log;
+#[path = "discovery/promotion.rs"]
+mod promotion;
 #[path = "discovery/reservations.rs"]
 mod reservations;
 

@@ -9,7 +9,7 @@ use super::assemble::Draft;
 use super::catalogue::{MS, one};
 use super::fault::Faults;
 use super::settings::{SetParts, Setting};
-use super::value::{LONGEST, choice, duration, or_off};
+use super::value::{LONGEST, choice, duration, or_off, switch};
 
 /// What happens around a change of master.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -17,6 +17,10 @@ pub struct Failover {
     pub trust: Trust,
     /// Without a majority of the Sentinels for this long writes stop. `None`: they go on.
     pub minority_stop: Option<Duration>,
+    /// Without Sentinel: redweir promotes a replica when the master is gone.
+    pub promote: bool,
+    /// Without Sentinel: redweir makes the others follow a new master.
+    pub repoint_replicas: bool,
 }
 
 /// Whose word opens writes to a node that was promoted, beside Sentinel.
@@ -45,17 +49,32 @@ pub(super) const FAILOVER: &[Setting<SetParts>] = &[
         "Writes stop when fewer than half of the Sentinels answer for this long, until most do again; off: they go on",
         |s: &mut SetParts, g, f| g.put(&mut s.failover.minority_stop, f, or_off(duration(MS..=LONGEST))),
     ),
+    one(
+        "promote",
+        "on|off",
+        "off",
+        "Without Sentinel, and with one redweir for the set only: promote the best replica when the master is gone for \
+        down-after and most of its replicas say that they lost it, too; includes repoint-replicas",
+        |s: &mut SetParts, g, f| g.put(&mut s.failover.promote, f, switch),
+    ),
+    one(
+        "repoint-replicas",
+        "on|off",
+        "off",
+        "Without Sentinel: after a switch make the other replicas, and the old master when it is back, follow the new one",
+        |s: &mut SetParts, g, f| g.put(&mut s.failover.repoint_replicas, f, switch),
+    ),
 ];
 
-/// Settings that mean something only with Sentinels.
-const WITH_SENTINEL: [&str; 2] = ["trust", "minority-stop"];
-
 pub(super) fn check(draft: &Draft<SetParts>, source: &Source, faults: &mut Faults) {
-    let Failover { trust, minority_stop, .. } = draft.parts.failover;
-    let set = [trust != Trust::default(), minority_stop.is_some()];
-    if let Source::Nodes(_) = source {
-        for (key, _) in WITH_SENTINEL.iter().zip(set).filter(|(_, set)| *set) {
-            faults.add(draft.at(key), *key, "is about Sentinels, and this set has none, drop it");
-        }
+    let Failover { trust, minority_stop, promote, repoint_replicas } = draft.parts.failover;
+    let by_sentinel = matches!(source, Source::Sentinel { .. });
+    let with = [("trust", trust != Trust::default()), ("minority-stop", minority_stop.is_some())];
+    let without = [("promote", promote), ("repoint-replicas", repoint_replicas)];
+    for (key, _) in with.into_iter().filter(|(_, set)| *set && !by_sentinel) {
+        faults.add(draft.at(key), key, "is about Sentinels, and this set has none, drop it");
+    }
+    for (key, _) in without.into_iter().filter(|(_, set)| *set && by_sentinel) {
+        faults.add(draft.at(key), key, "is for sets without Sentinel, here Sentinel does that, drop it");
     }
 }

@@ -7,9 +7,10 @@ use super::council::Complaint;
 use super::detector::Verdict;
 use super::member::{Health, Member};
 use super::picture::{Picture, Portrait};
+use super::promotion::Doubt;
 use super::world::{Succession, World};
 use crate::metrics::Cause;
-use crate::topology::{Hold, NodeState, Relation};
+use crate::topology::{Hold, NodeId, NodeState, Relation};
 use crate::upstream::control::Error;
 
 /// Logs every node that came, left or changed its state between two pictures.
@@ -124,6 +125,28 @@ fn hold(set: &str, why: Hold) {
         Hold::Ambiguous => error!(
             set,
             "writes held: several masters and nothing shows which one is right; make the wrong ones replicas (REPLICAOF)"
+        ),
+    }
+}
+
+/// Logs that redweir promotes a replica by itself.
+pub fn promotion(world: &World, node: NodeId) {
+    let set = &world.set.name;
+    let node = world.member(node).map_or("?", |m| &m.address);
+    warn!(%set, %node, "the master is gone, and most of its replicas say so: promoting this one");
+}
+
+/// Logs why redweir promotes nobody, although the master is gone as far as it sees.
+pub fn doubt(world: &World, doubt: Doubt) {
+    let set = &world.set.name;
+    match doubt {
+        Doubt::Heard { down, of } => error!(
+            %set,
+            "nobody is promoted: only {down} of {of} replicas say that they lost the master, so it may be redweir that is cut off, or too many nodes are away; promote one by hand (REPLICAOF NO ONE) if the master is really gone"
+        ),
+        Doubt::NoneFit { of } => error!(
+            %set,
+            "nobody is promoted: none of {of} replicas is fit (answering, of the master's data set, not of replica-priority 0); promote one by hand (REPLICAOF NO ONE)"
         ),
     }
 }

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::council::{Effect, Voices};
 use super::crew::Crew;
 use super::detector::Verdict;
+use super::initiative::Initiative;
 use super::picture::Picture;
 use super::seen::{Observation, Role, Seen};
 use super::world::World;
@@ -60,6 +61,7 @@ pub struct Keeper {
     names_count: i64,
     names_learnt: u64,
     pub(super) times: Times,
+    pub(super) initiative: Initiative,
 }
 
 /// Where reports arrive.
@@ -131,6 +133,7 @@ impl Keeper {
                 names_asked: now,
                 turned: now,
             },
+            initiative: Initiative::default(),
         }
     }
 
@@ -303,6 +306,7 @@ impl Keeper {
             self.reconcile(now);
         }
         self.decide(now);
+        self.act(now);
         let open = self.is_open();
         let doubt = self.world.rotate(!open, now);
         if let Some(reign) = self.world.reign.as_ref().filter(|_| doubt && open) {

@@ -65,13 +65,18 @@ impl Member {
         self.health == Health::Up
     }
 
+    /// Has answered nothing for `down_after`.
+    pub fn is_silent_for(&self, now: Instant, down_after: Duration) -> bool {
+        self.answered_at.is_none_or(|at| now.saturating_duration_since(at) >= down_after)
+    }
+
     pub fn says_master(&self) -> bool {
         matches!(self.role, Some(Role::Master { .. }))
     }
 
     /// Its connection failed; returns whether its health changed.
     pub fn lost(&mut self, e: Error, now: Instant, down_after: Duration) {
-        let silent = self.answered_at.is_none_or(|at| now.saturating_duration_since(at) >= down_after);
+        let silent = self.is_silent_for(now, down_after);
         self.health = match e {
             Error::Auth(_) | Error::Server(_) | Error::Protocol(_) => Health::Rejected(e),
             Error::Loading => Health::Up,

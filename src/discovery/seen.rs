@@ -81,6 +81,10 @@ pub struct Info {
     pub says_master: bool,
     pub loading: bool,
     pub link_up: bool,
+    /// `replica-priority`; a master has none.
+    pub priority: Option<u32>,
+    /// What a replica has applied, also while its link is down.
+    pub applied: Option<i64>,
 }
 
 impl Info {
@@ -97,6 +101,8 @@ impl Info {
                 "role" => info.says_master = value == "master",
                 "loading" => info.loading = value != "0",
                 "master_link_status" => info.link_up = value == "up",
+                "slave_priority" => info.priority = value.parse().ok(),
+                "slave_repl_offset" => info.applied = value.parse().ok(),
                 "master_replid" => info.lineage.id = value.into(),
                 "master_replid2" if value.bytes().any(|b| b != b'0') => info.lineage.previous = value.into(),
                 "second_repl_offset" => info.lineage.branch = value.parse().unwrap_or(-1),
@@ -188,6 +194,8 @@ mod tests {
         let never =
             Info::parse(&["master_replid:b\r\nmaster_replid2:0000\r\nsecond_repl_offset:-1\r\nloading:1\r\n"]).unwrap();
         assert_eq!((never.lineage.previous.as_str(), never.lineage.branch, never.loading), ("", -1, true));
+        let replica = Info::parse(&["master_replid:b\r\nslave_repl_offset:42\r\nslave_priority:0\r\n"]).unwrap();
+        assert_eq!((replica.applied, replica.priority, info.priority), (Some(42), Some(0), None));
         assert_eq!(Info::parse(&["role:master\r\n"]), None);
     }
 }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use super::detector::{Reign, Sight};
 use super::lag::{Lag, Samples};
 use super::member::{Health, Member};
+use super::promotion;
 use super::rotation::{Facts, Limits, Place, Rotation};
 use super::sampling::Sampling;
 use super::seen::{Info, Link, Observation, Role, Seen};
@@ -199,8 +200,37 @@ impl World {
     /// Whether the accepted master answered nothing for `down_after`.
     pub fn master_silent(&self, now: Instant) -> bool {
         let member = self.reign.as_ref().and_then(|r| self.member(r.node));
-        let answered = member.and_then(|m| m.answered_at);
-        answered.is_none_or(|at| now.saturating_duration_since(at) >= self.set.down_after)
+        member.is_none_or(|m| m.is_silent_for(now, self.set.down_after))
+    }
+
+    /// The replicas of the accepted master, as far as a promotion is concerned. Who was never heard may be one.
+    pub fn replicas_of_master(&self) -> Vec<promotion::Replica> {
+        let Some(reign) = &self.reign else { return Vec::new() };
+        let is_one = |m: &&Member| {
+            m.id != reign.node
+                && match &m.role {
+                    Some(Role::Replica { of, .. }) => self.resolve(of) == Some(reign.node),
+                    Some(Role::Master { .. }) => false,
+                    None => true,
+                }
+        };
+        let replica = |m: &Member| {
+            let info = m.info.as_ref();
+            promotion::Replica {
+                id: m.id,
+                answers: m.is_up() && !m.loading,
+                link: match &m.role {
+                    Some(Role::Replica { link, .. }) => *link,
+                    _ => Link::Connected,
+                },
+                in_line: info.is_some_and(|i| i.lineage.id == reign.lineage.id),
+                // As Redis' default.
+                priority: info.and_then(|i| i.priority).unwrap_or(100),
+                offset: m.applied.max(info.and_then(|i| i.applied).unwrap_or(-1)),
+                run_id: m.run_id().to_owned(),
+            }
+        };
+        self.members.iter().filter(is_one).map(replica).collect()
     }
 
     /// The accepted master lives and was kept: whoever else says master now says so for another reason than its absence.
@@ -502,6 +532,33 @@ mod tests {
         lose(&mut world, 0, Error::Refused, now + 900 * MS);
         assert!(!world.master_silent(now + 999 * MS), "a refused connection is no silence yet");
         assert!(world.master_silent(now + 1000 * MS));
+    }
+
+    #[test]
+    fn the_masters_replicas_as_a_promotion_sees_them() {
+        let now = Instant::now();
+        let mut world = pair(now);
+        for address in ["chained:1", "another:1", "silent:1"] {
+            world.list(address, false, now);
+        }
+        let lost = Info { applied: Some(120), priority: Some(7), ..info("rb", "line", "", -1) };
+        tell(&mut world, 1, replica("a:1", Link::Down, -1), lost, now);
+        tell(&mut world, 2, replica("b:1", Link::Connected, 90), info("rc", "line", "", -1), now);
+        tell(&mut world, 3, master(500, &[]), info("rd", "other", "", -1), now);
+        let replicas = world.replicas_of_master();
+        let ids: Vec<NodeId> = replicas.iter().map(|r| r.id).collect();
+        assert_eq!(ids, [1, 4], "not the master, nor who follows another, nor another master; who was never heard is");
+        let seen = promotion::Replica {
+            id: 1,
+            answers: true,
+            link: Link::Down,
+            in_line: true,
+            priority: 7,
+            offset: 120,
+            run_id: "rb".into(),
+        };
+        assert_eq!(replicas[0], seen);
+        assert_eq!((replicas[1].answers, replicas[1].in_line), (false, false));
     }
 
     #[test]

@@ -61,6 +61,13 @@ const FAULTY: &[(&str, &[&str])] = &[
             "f:3: minority-stop: is about Sentinels, and this set has none, drop it",
         ],
     ),
+    (
+        "sentinel = 'a:1'\nmaster-name = 'm'\npromote = true\nrepoint-replicas = 'on'\n",
+        &[
+            "f:3: promote: is for sets without Sentinel, here Sentinel does that, drop it",
+            "f:4: repoint-replicas: is for sets without Sentinel, here Sentinel does that, drop it",
+        ],
+    ),
     ("node = 'a:1'\npoll = '2s'\n", &["f:2: down-after: 1s is less than poll (2s), use more"]),
     (
         "node = 'a:1'\nlisten = '0.0.0.0:9736'\n",

@@ -141,7 +141,7 @@ fn every_setting_reaches_its_field_by_flag() {
             max_lag: None,
             max_lag_bytes: Some(5120),
             nodes: vec![node("a:1", 0, None), node("b:1", 2, Some("y")), node("c:1", 1, Some("y"))],
-            failover: Failover { trust: Trust::Confirmed, minority_stop: Some(millis(3000)) },
+            failover: Failover { trust: Trust::Confirmed, minority_stop: Some(millis(3000)), ..Failover::default() },
         }],
         listeners: vec![ListenerConfig {
             bind: "127.0.0.1:1".parse().expect("address"),
