@@ -9,6 +9,7 @@ mod failover;
 mod fresh;
 mod held;
 mod lag;
+mod links;
 mod many;
 mod operator;
 mod pinned;

@@ -5,6 +5,7 @@
 pub mod counts;
 pub mod http;
 pub mod link;
+pub mod linked;
 pub mod proxy;
 pub mod raw;
 
@@ -12,6 +13,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 pub use counts::Counts;
+pub use link::{Faults, Link};
+pub use linked::Linked;
 pub use proxy::Proxy;
 pub use redweir::demo::client::{Client, Reply};
 pub use redweir::demo::stage::{Plan, Stage};
