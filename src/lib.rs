@@ -34,6 +34,10 @@
 //! it comes back and goes to the master. While the offset is not known the session stays where it was. Offsets hold within
 //! one term; in a new one the first read is the master's (`session/floor.rs`, `upstream/clock.rs`).
 //!
+//! At level `bounded` the floor is the master's own offset of as long ago as the bound (`topology/tide.rs`), and nothing of
+//! what the session did (`session/level.rs`). With `strict` each question is INFO instead of ROLE, and only an answer
+//! with the term's replication id counts.
+//!
 //! # Where the code departs from the design
 //!
 //! * PING and ECHO are forwarded like reads, not answered here: only a node knows whether the user may use them.

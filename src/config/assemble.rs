@@ -14,6 +14,7 @@ use super::failover::FAILOVER;
 use super::fault::{At, Faults};
 use super::file::{FileValues, Table};
 use super::given::Given;
+use super::reads::{self, READS};
 use super::servers::{Finished, finish_set};
 use super::settings::{self, ListenerParts, Process, Scope, SetParts, Setting};
 use super::{ClientAuth, Config, Limits, ListenerConfig, Log, commands};
@@ -89,7 +90,7 @@ pub(super) fn assemble(inputs: &Inputs<'_>, mut faults: Faults) -> Result<Config
     let mut drafts = Vec::new();
     for table in tables {
         let layers: [&[Given]; 4] = [env, &file.top, &table.values, flags_for(flags, tables)];
-        drafts.push(Draft::of(ListenerParts::default(), &[LISTENER], table.at, &layers, &mut faults));
+        drafts.push(Draft::of(ListenerParts::default(), &[LISTENER, READS], table.at, &layers, &mut faults));
     }
 
     let tables = if file.sets.is_empty() { &whole[..] } else { &file.sets };
@@ -207,6 +208,7 @@ fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
 
 fn finish_listener(draft: Draft<ListenerParts>, sets: &[Finished], faults: &mut Faults) -> Option<ListenerConfig> {
     commands::check(&draft, faults);
+    reads::check(&draft, faults);
     let set = find_set(&draft, sets, faults)?;
     let (auth_at, parts) = (draft.at("client-auth"), draft.parts);
     let served = sets.get(set)?;
@@ -218,6 +220,7 @@ fn finish_listener(draft: Draft<ListenerParts>, sets: &[Finished], faults: &mut 
         set,
         read_policy: parts.read_policy?,
         consistency: parts.consistency?,
+        reads: parts.reads,
         balancer: parts.balancer?,
         zone: parts.zone,
         auth: parts.auth?,

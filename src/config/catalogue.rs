@@ -27,7 +27,7 @@ pub(super) const fn one<T>(
 }
 
 impl<T> Setting<T> {
-    const fn kind(mut self, kind: Kind) -> Self {
+    pub(super) const fn kind(mut self, kind: Kind) -> Self {
         self.about.kind = kind;
         self
     }
@@ -77,7 +77,8 @@ pub(super) const LISTENER: &[Setting<ListenerParts>] = &[
         "consistency",
         "LEVEL",
         "session",
-        "How fresh reads are: session (at least what the same client wrote and was shown before), eventual (whatever a         replica within max-lag has) or strong (all at the master)",
+        "How fresh reads are: session (at least what the same client wrote and was shown before), eventual (whatever a \
+        replica within max-lag has), bounded (no staler than max-staleness) or strong (all at the master)",
         |l, g, f| g.put_some(&mut l.consistency, f, choice),
     ),
     one(

@@ -12,6 +12,7 @@ mod failover;
 mod fault;
 mod file;
 mod given;
+mod reads;
 mod servers;
 mod settings;
 mod value;
@@ -29,6 +30,7 @@ pub use failover::{Failover, Trust};
 pub use fault::Faults;
 use fault::{At, env_name};
 use given::Given;
+pub use reads::{ReadSettings, Staleness};
 
 /// The whole configuration of one process.
 #[derive(Debug, Clone, PartialEq)]
@@ -146,6 +148,7 @@ pub struct ListenerConfig {
     pub set: usize,
     pub read_policy: ReadPolicy,
     pub consistency: Consistency,
+    pub reads: ReadSettings,
     pub balancer: Balancer,
     /// This proxy's zone: readers of the same zone are preferred.
     pub zone: Option<String>,
@@ -174,18 +177,13 @@ pub enum ReadPolicy {
     Master,
 }
 
-/// How far behind the master a read may be. Both `None`: no bound.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Staleness {
-    pub time: Option<Duration>,
-    pub bytes: Option<u64>,
-}
-
 /// How fresh reads are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Consistency {
     /// Whatever a replica within the lag limit has.
     Eventual,
+    /// No staler than [`Staleness`] says; nothing about what the session wrote or was shown.
+    Bounded,
     /// At least what the session wrote, and was shown, before.
     Session,
     /// The newest: all at the master.
@@ -196,9 +194,19 @@ impl Consistency {
     pub const fn label(self) -> &'static str {
         match self {
             Consistency::Eventual => "eventual",
+            Consistency::Bounded => "bounded",
             Consistency::Session => "session",
             Consistency::Strong => "strong",
         }
+    }
+}
+
+impl ListenerConfig {
+    /// The level of a user's reads; `None`: who has not logged in, or gave no name.
+    pub fn level_of(&self, user: Option<&str>) -> Consistency {
+        let user = user.unwrap_or("default");
+        let own = self.reads.users.iter().find(|(name, _)| name == user);
+        own.map_or(self.consistency, |(_, level)| *level)
     }
 }
 

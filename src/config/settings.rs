@@ -9,7 +9,8 @@ use super::catalogue::{LIMITS, LISTENER, PROCESS, SET};
 use super::failover::{FAILOVER, Failover};
 use super::fault::Faults;
 use super::given::{Given, Kind};
-use super::{Balancer, ClientAuth, CommandSettings, Consistency, Limits, Log, ReadPolicy};
+use super::reads::READS;
+use super::{Balancer, ClientAuth, CommandSettings, Consistency, Limits, Log, ReadPolicy, ReadSettings};
 
 /// A setting as help and file see it.
 #[derive(Debug)]
@@ -85,6 +86,7 @@ pub(super) struct ListenerParts {
     pub set: String,
     pub read_policy: Option<ReadPolicy>,
     pub consistency: Option<Consistency>,
+    pub reads: ReadSettings,
     pub balancer: Option<Balancer>,
     pub zone: Option<String>,
     pub auth: Option<ClientAuth>,
@@ -104,7 +106,7 @@ pub(super) enum Scope {
 
 /// Every setting with the heading it has in help, in the order of help.
 pub(super) fn all() -> impl Iterator<Item = (&'static str, Scope, &'static About)> {
-    let listener = LISTENER.iter().map(|s| ("Clients (per [[listener]])", Scope::Listener, &s.about));
+    let listener = LISTENER.iter().chain(READS).map(|s| ("Clients (per [[listener]])", Scope::Listener, &s.about));
     let set = SET.iter().map(|s| ("Servers (per [[set]])", Scope::Set, &s.about));
     let failover = FAILOVER.iter().map(|s| ("When the master changes (per [[set]])", Scope::Set, &s.about));
     let process = PROCESS.iter().map(|s| ("Process", Scope::Process, &s.about));

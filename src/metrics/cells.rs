@@ -46,6 +46,8 @@ labels! {
         OwnWrite = "own_write",
         /// The client's own writes, or what it was shown before, may not be on any replica yet.
         Seen = "seen",
+        /// No replica could be shown to be within the staleness bound.
+        Bound = "bound",
         /// Class that only the master may answer.
         Master = "master",
         /// A name neither in the table nor in the master's own COMMAND.

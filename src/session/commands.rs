@@ -148,7 +148,8 @@ impl Session {
         let lane = self.front.pool.lane(self.front.first_lane(2));
         let s = &mut *self.state.borrow_mut();
         s.enter_lane(lane);
-        s.set_level(self.front.listener.consistency);
+        s.chosen = false;
+        self.take_level_of_user(s);
         (s.resp, s.db) = (2, 0);
         (s.silence, s.wrote) = (Silence::Not, false);
         s.name.clear();

@@ -9,6 +9,7 @@ use std::rc::Rc;
 use super::floor::Allowed;
 use super::front::Way;
 use super::kind::Kind;
+use super::level::Needed;
 use super::state::{Park, Side, State};
 use super::{Session, errors};
 use crate::config::Consistency;
@@ -76,6 +77,8 @@ struct Chosen {
     reason: Reason,
     /// The offset the node must show first; 0: none.
     floor: u64,
+    /// Likewise at level `bounded`.
+    needed: Needed,
 }
 
 impl Session {
@@ -89,26 +92,51 @@ impl Session {
         let side = if s.behind_write || stale { Side::Master } else { side };
         let (side, floor) = match s.level {
             Consistency::Eventual => (side, 0),
-            Consistency::Strong => (Side::Master, 0),
+            Consistency::Bounded if side == Side::Replica => return self.dispatch_bounded(s, bytes, run, now),
+            Consistency::Strong | Consistency::Bounded => (Side::Master, 0),
             Consistency::Session => match self.where_seen(s, side) {
                 Err(conn) => {
-                    let chosen = Chosen { conn, reason: Reason::Replica, floor: 0 };
+                    let chosen = Chosen { conn, reason: Reason::Replica, floor: 0, needed: Needed::default() };
                     return self.append(s, chosen, bytes, run, now);
                 }
                 Ok(place) => place,
             },
         };
         let want = if side == Side::Replica { Want::Read } else { Want::Master };
-        match self.front.way(want, s.lane, s.avoid.take()) {
+        let way = self.front.way(want, s.lane, s.avoid.take());
+        self.go_by(s, way, (side, floor, Needed::default()), bytes, run, now)
+    }
+
+    /// A run of reads at level `bounded`.
+    fn dispatch_bounded(self: &Rc<Self>, s: &mut State, bytes: &[u8], run: &Run, now: Tick) -> Go {
+        let (side, (way, needed)) = match self.bounded_way(s) {
+            Some(found) => (Side::Replica, found),
+            None => (Side::Master, (self.front.way(Want::Master, s.lane, s.avoid.take()), Needed::default())),
+        };
+        self.go_by(s, way, (side, 0, needed), bytes, run, now)
+    }
+
+    #[inline]
+    fn go_by(
+        self: &Rc<Self>,
+        s: &mut State,
+        way: Way,
+        (side, floor, needed): (Side, u64, Needed),
+        bytes: &[u8],
+        run: &Run,
+        now: Tick,
+    ) -> Go {
+        match way {
             Way::Conn { conn, reason, epoch } => {
                 let reason = match s.level {
                     _ if side == Side::Replica || !run.is_read() || s.behind_write => reason,
                     Consistency::Strong => Reason::Policy,
+                    Consistency::Bounded => Reason::Bound,
                     _ => Reason::Seen,
                 };
                 s.side = side;
                 s.epoch = epoch;
-                self.append(s, Chosen { conn, reason, floor }, bytes, run, now)
+                self.append(s, Chosen { conn, reason, floor, needed }, bytes, run, now)
             }
             Way::Hold if s.refusing => {
                 let text = errors::hold_expired(self.front.listener.hold);
@@ -154,12 +182,12 @@ impl Session {
             return Go::Wait(Park::Drain);
         }
         let reason = if s.side == Side::Master { Reason::OwnWrite } else { Reason::Replica };
-        self.append(s, Chosen { conn, reason, floor: 0 }, bytes, run, now)
+        self.append(s, Chosen { conn, reason, floor: 0, needed: Needed::default() }, bytes, run, now)
     }
 
     #[inline]
     fn append(self: &Rc<Self>, s: &mut State, chosen: Chosen, bytes: &[u8], run: &Run, now: Tick) -> Go {
-        let Chosen { conn, reason, floor } = chosen;
+        let Chosen { conn, reason, floor, needed } = chosen;
         let idempotent = run.writes() == 0;
         if run.scripts > 0 && !conn.briefed.get() {
             self.brief(&conn, now);
@@ -170,6 +198,7 @@ impl Session {
                 let term = if s.side == Side::Replica { s.seen.term() } else { self.front.term() };
                 (term, s.bound(term, &conn, floor))
             }
+            Consistency::Bounded => (0, needed.bound(&conn, s.side)),
             _ => (0, Bound::default()),
         };
         let manner = Manner { idempotent, whole: run.whole, bound };

@@ -97,7 +97,10 @@ pub fn unknown_subcommand(sub: &[u8], container: &str) -> Vec<u8> {
 }
 
 /// REDWEIR CONSISTENCY with a word that is none of its levels.
-pub const NO_SUCH_LEVEL: &[u8] = b"-ERR redweir: the levels are EVENTUAL, SESSION and STRONG\r\n";
+pub const NO_SUCH_LEVEL: &[u8] =
+    b"-ERR redweir: the levels are EVENTUAL, BOUNDED [MS milliseconds] [BYTES bytes], SESSION and STRONG\r\n";
+pub const NO_BOUND: &[u8] =
+    b"-ERR redweir: this listener has no bound (max-staleness), say MS milliseconds, BYTES bytes, or both\r\n";
 
 /// A command that redweir answers by itself, in a form it does not know yet.
 pub fn unsupported(name: &str) -> Vec<u8> {

@@ -139,6 +139,7 @@ fn because(reason: Reason, kind: Kind, policy: ReadPolicy) -> String {
         (Reason::Replica, _) => format!("a read, read policy {policy}"),
         (Reason::Policy, _) => format!("a read, and the read policy {policy} gives it to the master"),
         (Reason::Seen, _) => "a read, and only the master is sure to show what this client has seen".to_owned(),
+        (Reason::Bound, _) => "a read, and no replica can be shown to be within the staleness bound".to_owned(),
         (Reason::NoReplica, _) => "a read, and no replica is in rotation".to_owned(),
         (Reason::Lag, _) => "a read, and every replica is too far behind".to_owned(),
         (_, Kind::MasterRead) => "the answer depends on the node, and the master's counts".to_owned(),

@@ -93,19 +93,15 @@ impl State {
         self.seen.leave();
     }
 
-    /// Another level from here on. What was seen at the old one is not known.
-    pub fn set_level(&mut self, level: Consistency) {
-        self.level = level;
-        self.seen.escaped();
-    }
-
     /// Whether its next read goes to the master whatever the read policy says.
     pub fn is_bound_to_master(&self, term: u64) -> bool {
         let mut seen = self.seen;
         match (self.level, seen.allowed(term, self.conn.as_ref().map(|conn| conn.reading()))) {
-            (Consistency::Eventual, _) | (_, Allowed::Any { .. }) => self.level == Consistency::Strong,
-            (_, Allowed::Stay) => self.side == Side::Master,
-            (_, Allowed::Master) => true,
+            (Consistency::Eventual | Consistency::Bounded, _) => false,
+            (Consistency::Strong, _) => true,
+            (Consistency::Session, Allowed::Any { .. }) => false,
+            (Consistency::Session, Allowed::Stay) => self.side == Side::Master,
+            (Consistency::Session, Allowed::Master) => true,
         }
     }
 
@@ -140,8 +136,9 @@ impl State {
         let patient = self.side == Side::Replica;
         // Before its first read nobody asks what it saw.
         let term = if self.reads { u32::try_from(term).unwrap_or(u32::MAX) } else { 0 };
-        let known = floor == 0 || conn.reading().reaches(term, floor);
-        Bound { term, floor: if known { 0 } else { floor }, patient }
+        // Strictly, a replica shows each time anew that it is in line, even where any offset will do.
+        let known = !patient || conn.has_shown(term, floor);
+        Bound { term, floor: if known { 0 } else { floor.max(1) }, patient }
     }
 }
 

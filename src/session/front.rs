@@ -130,6 +130,7 @@ impl Front {
             large: limits.large_bytes,
             connections_per_node: limits.connections_per_node,
             pinned: limits.pinned,
+            strict: listener.reads.strict,
         };
         let hints = Arc::clone(&view);
         let on_event = Box::new(move |event| match event {
@@ -311,13 +312,22 @@ impl Front {
     /// Follows the topology until it ends: retires connections that lost their role and wakes who waits, first come first.
     pub async fn follow(self: Rc<Self>) {
         let mut epochs = self.view.subscribe();
+        self.note_term();
         while epochs.changed().await.is_ok() {
+            self.note_term();
             let topology = self.topology();
             self.pool.sweep(|target| judge(&topology, target));
             self.round.set(self.round.get() + 1);
             for (_, waker) in self.waiting.take() {
                 waker.wake();
             }
+        }
+    }
+
+    fn note_term(&self) {
+        let topology = self.topology();
+        if let Some(shard) = topology.shards.first() {
+            self.pool.begin_term(shard.term, &shard.lineage.id);
         }
     }
 

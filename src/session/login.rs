@@ -85,6 +85,7 @@ impl Session {
         }
         let resp = lane.resp;
         s.enter_lane(self.front.pool.new_lane(lane)?);
+        self.take_level_of_user(s);
         s.resp = resp;
         Some(if hello { as_ours(reply, self.id) } else { reply.to_vec() })
     }
@@ -96,6 +97,7 @@ impl Session {
         {
             let s = &mut *self.state.borrow_mut();
             s.enter_lane(id);
+            self.take_level_of_user(s);
             s.resp = resp;
         }
         if let Some(lease) = lease {

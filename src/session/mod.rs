@@ -19,6 +19,7 @@ mod front;
 mod info;
 mod input;
 mod kind;
+mod level;
 mod login;
 mod memo;
 mod outbox;
@@ -97,7 +98,7 @@ pub fn turn_away(stream: &TcpStream) {
 impl Session {
     /// Serves one client until it leaves or must be let go.
     pub async fn serve(front: Rc<Front>, stream: TcpStream, lane: LaneId) {
-        let mut state = State::new(stream, lane, front.limits.max_bulk_bytes, front.listener.consistency);
+        let mut state = State::new(stream, lane, front.limits.max_bulk_bytes, front.level_of(lane));
         state.born = front.clock.now();
         state.active = state.born;
         let id = front.shared.next_id();

@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use super::explain::{Scene, explain};
 use super::kind::Kind;
+use super::level::Level;
 use super::state::State;
 use super::{Session, errors};
-use crate::config::{ClientAuth, Consistency};
+use crate::config::{ClientAuth, Consistency, Staleness};
 use crate::metrics::{Count, Reason};
 use crate::resp::{Args, encode};
 use crate::route::{Decision, Want};
@@ -22,11 +23,14 @@ const NAME: &[u8] = b"redweir";
 const PING: &[u8] = b"*1\r\n$4\r\nPING\r\n";
 /// Longest wait for a node's word on whether the client is somebody.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// Of milliseconds and of bytes: far above any sense, far below what overflows.
+const MOST: u64 = 1 << 40;
 
-const HELP: [&str; 13] = [
+const HELP: [&str; 14] = [
     "REDWEIR <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
-    "CONSISTENCY [EVENTUAL|SESSION|STRONG]",
-    "    Say what this connection's reads may rely on, or set it.",
+    "CONSISTENCY [EVENTUAL|SESSION|STRONG|BOUNDED [MS <milliseconds>] [BYTES <bytes>]]",
+    "    Say what this connection's reads may rely on, or set it until RESET. BOUNDED: a read shows",
+    "    all that the master had executed that long, or that many bytes, before it; no more than that.",
     "ROUTE <command> [<arg> ...]",
     "    Say where a command would go and why, without running it.",
     "TOPOLOGY",
@@ -46,7 +50,7 @@ enum Ask {
     /// The request to explain.
     Route(Vec<u8>),
     Consistency,
-    Level(Consistency),
+    Level(Level),
     WhoAmI,
 }
 
@@ -111,13 +115,8 @@ impl Session {
             b"help" => none(Ask::Help, "redweir|help"),
             b"topology" => none(Ask::Topology, "redweir|topology"),
             b"whoami" => none(Ask::WhoAmI, "redweir|whoami"),
-            b"consistency" if rest.len() == 1 => match &*rest[0].to_ascii_lowercase() {
-                b"eventual" => Ok(Ask::Level(Consistency::Eventual)),
-                b"session" => Ok(Ask::Level(Consistency::Session)),
-                b"strong" => Ok(Ask::Level(Consistency::Strong)),
-                _ => Err(errors::NO_SUCH_LEVEL.to_vec()),
-            },
-            b"consistency" => none(Ask::Consistency, "redweir|consistency"),
+            b"consistency" if rest.is_empty() => Ok(Ask::Consistency),
+            b"consistency" => level(&rest, self.front.listener.reads.staleness).map(Ask::Level),
             b"route" if rest.is_empty() => Err(errors::arity("redweir|route")),
             b"route" => {
                 let mut request = Vec::new();
@@ -136,6 +135,7 @@ impl Session {
             Ask::Consistency => lines(&self.consistency(s)),
             Ask::Level(level) => {
                 s.set_level(level);
+                s.chosen = true;
                 errors::OK.to_vec()
             }
             Ask::WhoAmI => lines(&self.who(s, pinned)),
@@ -145,10 +145,15 @@ impl Session {
                 let policy = listener.read_policy;
                 let scene =
                     Scene { topology: &topology, policy, rules: &self.front.rules, ours, monitor: listener.monitor };
+                let within = match s.level {
+                    Consistency::Bounded => Some(self.front.floor_within(s.staleness)),
+                    _ => None,
+                };
+                let why = if within.is_some() { Reason::Bound } else { Reason::Seen };
                 let decide = |want| match want {
-                    Want::Read if s.is_bound_to_master(self.front.term()) => {
+                    Want::Read if within == Some(None) || s.is_bound_to_master(self.front.term()) => {
                         match self.front.foresee(&topology, Want::Master, s.lane) {
-                            Decision::To { node, .. } => Decision::To { node, reason: Reason::Seen },
+                            Decision::To { node, .. } => Decision::To { node, reason: why },
                             none => none,
                         }
                     }
@@ -159,8 +164,12 @@ impl Session {
                     Want::Master => self.front.foresee(&topology, want, s.lane),
                 };
                 let mut said = explain(&request, &scene, decide);
-                if s.level == Consistency::Session && self.kind(&request) == Kind::Read {
+                let is_read = self.kind(&request) == Kind::Read;
+                if s.level == Consistency::Session && is_read {
                     said.push(format!("now: {}", s.needs(self.front.term())));
+                }
+                if let Some(Some((_, floor))) = within.filter(|_| is_read) {
+                    said.push(format!("now: a reader that shows offset {floor}, else the master"));
                 }
                 if let Some(target) = pinned {
                     said.push(format!("now: it would stay on this client's own connection, to {}", target.dial));
@@ -175,10 +184,15 @@ impl Session {
         let holds = match s.level {
             Consistency::Strong => "every read is the master's",
             Consistency::Session => "a read shows at least what this connection wrote and was shown before",
+            Consistency::Bounded => {
+                "a read shows all but the master's last writes within the bound; this client's own may be among those"
+            }
             Consistency::Eventual => "a replica that has yet to apply this client's last write may answer a read",
         };
+        let level = Level { consistency: s.level, staleness: s.staleness };
+        let of = if s.chosen { "chosen by this connection" } else { "of the listener, or of the user" };
         [
-            format!("level: {}: {holds}", s.level.label()),
+            format!("level: {}: {holds} ({of})", level.label()),
             "pipelines: a read sent together with and behind a write sees it".to_owned(),
             format!("read policy: {}", policy.label()),
         ]
@@ -207,6 +221,32 @@ impl Session {
     }
 }
 
+/// A level as REDWEIR CONSISTENCY names it; `own` is the listener's bound.
+fn level(words: &[&[u8]], own: Staleness) -> Result<Level, Vec<u8>> {
+    let (consistency, options) = match words {
+        [name, options @ ..] if name.eq_ignore_ascii_case(b"bounded") => (Consistency::Bounded, options),
+        [name] if name.eq_ignore_ascii_case(b"eventual") => (Consistency::Eventual, [].as_slice()),
+        [name] if name.eq_ignore_ascii_case(b"session") => (Consistency::Session, [].as_slice()),
+        [name] if name.eq_ignore_ascii_case(b"strong") => (Consistency::Strong, [].as_slice()),
+        _ => return Err(errors::NO_SUCH_LEVEL.to_vec()),
+    };
+    let mut staleness = if options.is_empty() { own } else { Staleness::default() };
+    for option in options.chunks(2) {
+        let [name, value] = option else { return Err(errors::SYNTAX.to_vec()) };
+        let number = std::str::from_utf8(value).ok().and_then(|text| text.parse::<u64>().ok());
+        let number = number.filter(|n| *n <= MOST).ok_or_else(|| errors::NOT_AN_INTEGER.to_vec())?;
+        match &*name.to_ascii_lowercase() {
+            b"ms" if number > 0 && staleness.time.is_none() => staleness.time = Some(Duration::from_millis(number)),
+            b"bytes" if staleness.bytes.is_none() => staleness.bytes = Some(number),
+            _ => return Err(errors::SYNTAX.to_vec()),
+        }
+    }
+    if consistency == Consistency::Bounded && !staleness.is_bound() {
+        return Err(errors::NO_BOUND.to_vec());
+    }
+    Ok(Level { consistency, staleness })
+}
+
 /// As Redis' HELP replies: an array of status lines (networking.c addReplyHelp), which every client shows as lines.
 fn lines(lines: &[impl AsRef<str>]) -> Vec<u8> {
     let mut out = format!("*{}\r\n", lines.len());
@@ -216,4 +256,41 @@ fn lines(lines: &[impl AsRef<str>]) -> Vec<u8> {
         out.push_str("\r\n");
     }
     out.into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels_and_their_bounds() {
+        let ms = |ms| Some(Duration::from_millis(ms));
+        let own = Staleness { time: ms(700), bytes: None };
+        let bounded =
+            |time, bytes| Ok(Level { consistency: Consistency::Bounded, staleness: Staleness { time, bytes } });
+        let plain = |consistency| Ok(Level { consistency, staleness: own });
+        let table = [
+            ("SESSION", plain(Consistency::Session)),
+            ("eventual", plain(Consistency::Eventual)),
+            ("Strong", plain(Consistency::Strong)),
+            ("BOUNDED", bounded(ms(700), None)),
+            ("BOUNDED MS 50", bounded(ms(50), None)),
+            ("bounded bytes 0", bounded(None, Some(0))),
+            ("BOUNDED BYTES 9 MS 1", bounded(ms(1), Some(9))),
+            ("SESSION MS 1", Err(errors::NO_SUCH_LEVEL)),
+            ("BOUND", Err(errors::NO_SUCH_LEVEL)),
+            ("BOUNDED 50", Err(errors::SYNTAX)),
+            ("BOUNDED MS", Err(errors::SYNTAX)),
+            ("BOUNDED MS 0", Err(errors::SYNTAX)),
+            ("BOUNDED MS 1 MS 2", Err(errors::SYNTAX)),
+            ("BOUNDED KEYS 1", Err(errors::SYNTAX)),
+            ("BOUNDED MS -1", Err(errors::NOT_AN_INTEGER)),
+            ("BOUNDED MS 99999999999999", Err(errors::NOT_AN_INTEGER)),
+        ];
+        for (line, expected) in table {
+            let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+            assert_eq!(level(&words, own), expected.map_err(<[u8]>::to_vec), "{line}");
+        }
+        assert_eq!(level(&[b"BOUNDED"], Staleness::default()), Err(errors::NO_BOUND.to_vec()));
+    }
 }

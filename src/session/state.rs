@@ -13,9 +13,10 @@ use tokio::time::Sleep;
 
 use super::card::Bound;
 use super::floor::Seen;
+use super::level::Level;
 use super::outbox::Outbox;
 use super::settle::Settled;
-use crate::config::Consistency;
+use crate::config::{Consistency, Staleness};
 use crate::metrics::Tick;
 use crate::resp::RequestScanner;
 use crate::topology::NodeId;
@@ -106,6 +107,10 @@ pub struct State {
     /// What its reads must not fall behind, at level `session`.
     pub seen: Seen,
     pub level: Consistency,
+    /// What level `bounded` means to it.
+    pub staleness: Staleness,
+    /// It chose its level itself.
+    pub chosen: bool,
     /// What is to be sent again goes to the master: the replica had not got as far, or would not do it.
     pub stale: bool,
     /// It has read: whether it can see its writes is of interest.
@@ -160,7 +165,7 @@ pub struct State {
 }
 
 impl State {
-    pub fn new(stream: TcpStream, lane: LaneId, max_bulk: u64, level: Consistency) -> Self {
+    pub fn new(stream: TcpStream, lane: LaneId, max_bulk: u64, level: Level) -> Self {
         Self {
             stream,
             out: Outbox::default(),
@@ -184,7 +189,9 @@ impl State {
             more: false,
             wrote: false,
             seen: Seen::default(),
-            level,
+            level: level.consistency,
+            staleness: level.staleness,
+            chosen: false,
             stale: false,
             reads: false,
             conn: None,

@@ -1,6 +1,6 @@
-//! What a node's ROLE says of how far it is, as a bound on what its data can be.
+//! What a node's ROLE, or its INFO, says of how far it is, as a bound on what its data can be.
 //!
-//! The offset a ROLE reply shows was reached before every later command on its connection and after every earlier one, so
+//! The offset a reply shows was reached before every later command on its connection and after every earlier one, so
 //! one behind a flush is an upper bound of what the flush saw, and a lower bound of what later ones will see (offsets.md
 //! section 3). Must not compare offsets of different terms. Invariant: a reading is kept only while the node's own master
 //! is the one it had in this term.
@@ -9,7 +9,8 @@ use std::cell::RefCell;
 
 use crate::metrics::MAX_NODES;
 
-pub const ROLE: &[u8] = b"*1\r\n$4\r\nROLE\r\n";
+const ROLE: &[u8] = b"*1\r\n$4\r\nROLE\r\n";
+const INFO: &[u8] = b"*2\r\n$4\r\nINFO\r\n$11\r\nreplication\r\n";
 
 /// The newest reading of one connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -65,26 +66,78 @@ fn integer(line: &[u8]) -> Option<u64> {
     std::str::from_utf8(line.strip_prefix(b":")?).ok()?.parse().ok()
 }
 
+/// What of INFO replication is needed, all of one moment.
+#[derive(Debug, PartialEq, Eq)]
+struct Standing<'a> {
+    line: &'a [u8],
+    offset: u64,
+}
+
+/// Source: server.c genRedisInfoString. `None`: no data node's, or a replica that receives another data set. One whose link
+/// is down keeps its own, and its replication id; the offset 1 stands for none known.
+fn parse_info(reply: &[u8]) -> Option<Standing<'_>> {
+    let mut lines = reply.split(|b| *b == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    let field = |name: &[u8]| lines.clone().find_map(|line| line.strip_prefix(name)?.strip_prefix(b":"));
+    let (role, line) = (field(b"role")?, field(b"master_replid")?);
+    let offset = match role {
+        b"master" => field(b"master_repl_offset")?,
+        b"slave" if field(b"master_sync_in_progress")? == b"0" => field(b"slave_repl_offset").filter(|n| *n != b"1")?,
+        _ => return None,
+    };
+    lines.next().filter(|head| matches!(head.first(), Some(b'$' | b'=')))?;
+    Some(Standing { line, offset: std::str::from_utf8(offset).ok()?.parse().ok()? })
+}
+
 /// Whom each node followed in which term, as its first ROLE in that term said. One for all connections of a worker: a node
 /// that turns to another master before the topology knows drops its connections, too.
 #[derive(Debug)]
-pub struct Origins(RefCell<Vec<(u64, Vec<u8>)>>);
-
-impl Default for Origins {
-    fn default() -> Self {
-        Self(RefCell::new(vec![Default::default(); MAX_NODES]))
-    }
+pub struct Origins {
+    followed: RefCell<Vec<(u64, Vec<u8>)>>,
+    /// Strict: a term, and the replication id that each answer of it must bear.
+    line: Option<RefCell<(u64, String)>>,
 }
 
 impl Origins {
+    pub fn new(strict: bool) -> Self {
+        let followed = RefCell::new(vec![Default::default(); MAX_NODES]);
+        Self { followed, line: strict.then(RefCell::default) }
+    }
+
+    pub fn is_strict(&self) -> bool {
+        self.line.is_some()
+    }
+
+    /// What a node is asked.
+    pub fn question(&self) -> &'static [u8] {
+        if self.is_strict() { INFO } else { ROLE }
+    }
+
+    /// The replication id of the present term.
+    pub fn begin(&self, term: u64, line: &str) {
+        if let Some(current) = &self.line {
+            *current.borrow_mut() = (term, line.to_owned());
+        }
+    }
+
     /// The offset `reply` shows, if it may be compared with others of `term`.
     pub fn read(&self, node: u16, term: u64, reply: &[u8]) -> Option<u64> {
+        match &self.line {
+            None => self.read_role(node, term, reply),
+            Some(line) => {
+                let (of, line) = &*line.borrow();
+                let standing = parse_info(reply).filter(|standing| standing.line == line.as_bytes());
+                standing.filter(|_| *of == term && !line.is_empty()).map(|standing| standing.offset)
+            }
+        }
+    }
+
+    fn read_role(&self, node: u16, term: u64, reply: &[u8]) -> Option<u64> {
         let (offset, of) = match parse(reply) {
             Role::Master { offset } => (offset, b"".as_slice()),
             Role::Replica { offset, of } => (offset, of),
             Role::Unfit => return None,
         };
-        let mut origins = self.0.borrow_mut();
+        let mut origins = self.followed.borrow_mut();
         let (known_term, known) = origins.get_mut(usize::from(node))?;
         if *known_term < term {
             (*known_term, *known) = (term, of.to_vec());
@@ -122,7 +175,7 @@ mod tests {
 
     #[test]
     fn who_follows_another_master_within_a_term_is_not_believed_until_the_next() {
-        let origins = Origins::default();
+        let origins = Origins::new(false);
         assert_eq!(origins.read(3, 1, &replica(7, "connected", 12)), Some(12));
         assert_eq!(origins.read(3, 1, &replica(8, "connected", 515)), None);
         assert_eq!(origins.read(3, 1, &replica(7, "connected", 13)), Some(13));
@@ -130,5 +183,41 @@ mod tests {
         // A reply that was asked for in the old term.
         assert_eq!(origins.read(3, 1, &replica(8, "connected", 517)), None);
         assert_eq!(origins.read(u16::MAX, 1, &replica(8, "connected", 517)), None);
+    }
+
+    fn info(fields: &str) -> Vec<u8> {
+        let text = format!("# Replication\r\n{}\r\n", fields.replace(' ', "\r\n"));
+        format!("${}\r\n{text}\r\n", text.len()).into_bytes()
+    }
+
+    #[test]
+    fn strictly_an_offset_counts_only_with_the_replication_id_of_its_term() {
+        let origins = Origins::new(true);
+        assert_eq!(origins.question(), INFO);
+        let replica = |id: &str, sync: &str, offset: u64| {
+            info(&format!(
+                "role:slave master_link_status:down master_sync_in_progress:{sync} slave_read_repl_offset:999 slave_repl_offset:{offset} master_replid:{id} master_repl_offset:1"
+            ))
+        };
+        let master =
+            |id: &str| info(&format!("role:master master_replid:{id} master_replid2:aa master_repl_offset:70"));
+        assert_eq!(origins.read(1, 0, &replica("", "0", 5)), None, "no term yet");
+        origins.begin(4, "aa");
+        let verbatim = [b"=300\r\ntxt:".as_slice(), &replica("aa", "0", 9)[6..]].concat();
+        for (what, term, reply, offset) in [
+            ("in line", 4, replica("aa", "0", 5), Some(5)),
+            ("the master", 4, master("aa"), Some(70)),
+            ("as RESP3 has it", 4, verbatim, Some(9)),
+            ("receives a data set", 4, replica("aa", "1", 5), None),
+            ("knows no offset", 4, replica("aa", "0", 1), None),
+            ("another line, whatever its offset", 4, replica("bb", "0", 500), None),
+            ("a master behind the same address", 4, master("bb"), None),
+            ("asked in another term", 3, replica("aa", "0", 5), None),
+            ("an error", 4, b"-NOPERM no\r\n".to_vec(), None),
+            ("a ROLE", 4, super::tests::replica(7, "connected", 12), None),
+            ("cut", 4, b"$20\r\nrole:slave\r\n".to_vec(), None),
+        ] {
+            assert_eq!(origins.read(1, term, &reply), offset, "{what}");
+        }
     }
 }

@@ -14,7 +14,7 @@ use std::task::Waker;
 
 use tokio::net::TcpStream;
 
-use super::clock::{self, Reading};
+use super::clock::Reading;
 use super::flight::{Entry, Flight, Own};
 use super::pool::Tally;
 use super::{Lost, Manner, Receiver, Target, Times};
@@ -140,6 +140,11 @@ impl Conn {
     pub fn reading(&self) -> Reading {
         self.reading.get()
     }
+    /// Whether it has shown `floor`, an offset of `term`, and nothing more need be asked.
+    #[inline]
+    pub fn has_shown(&self, term: u32, floor: u64) -> bool {
+        !self.tally.origins.is_strict() && (floor == 0 || self.reading.get().reaches(term, floor))
+    }
     /// Something is appended and not written yet: joining it costs no further write.
     #[inline]
     pub fn is_dirty(&self) -> bool {
@@ -173,7 +178,7 @@ impl Conn {
         }
         if manner.bound.floor > 0 && !shared.led && !shared.mute {
             shared.led = true;
-            shared.ask_role(manner.bound.term, sent);
+            shared.ask_role(self.tally.origins.question(), manner.bound.term, sent);
             self.in_flight.set(self.in_flight.get() + 1);
         }
         let entry = Entry { to: Some(to), left: n, done: 0, bytes: bytes.len(), read, sent, manner, own: Own::No };
@@ -204,7 +209,7 @@ impl Conn {
         shared.led = false;
         let term = std::mem::take(&mut shared.wants_role);
         if term > 0 && !shared.mute {
-            shared.ask_role(term, self.tally.clock.now());
+            shared.ask_role(self.tally.origins.question(), term, self.tally.clock.now());
             self.in_flight.set(self.in_flight.get() + 1);
         }
     }
@@ -332,20 +337,20 @@ impl Shared {
         self.db = db;
     }
 
-    fn ask_role(&mut self, term: u32, now: Tick) {
+    fn ask_role(&mut self, question: &'static [u8], term: u32, now: Tick) {
         self.asked = (now, self.serial);
         self.roles.push_back((term, self.serial));
         let entry = Entry {
             to: None,
             left: 1,
             done: 0,
-            bytes: clock::ROLE.len(),
+            bytes: question.len(),
             read: now,
             sent: now,
             manner: Manner { idempotent: true, ..Manner::default() },
             own: Own::Role,
         };
-        self.flight.push(clock::ROLE, entry);
+        self.flight.push(question, entry);
     }
 
     /// Somebody slow owns this connection and nobody else waits behind.

@@ -46,6 +46,8 @@ pub struct Settings {
     pub large: usize,
     pub connections_per_node: usize,
     pub pinned: usize,
+    /// Offsets are asked together with their replication id.
+    pub strict: bool,
 }
 
 /// Where bytes and connections are counted.
@@ -87,8 +89,8 @@ struct Slots {
 
 impl Pool {
     pub fn new(settings: Settings, cells: Arc<Cells>, on_event: Box<dyn Fn(Event)>) -> Rc<Self> {
-        let tally =
-            Rc::new(Tally { cells, clock: Clock::default(), large: settings.large, origins: Origins::default() });
+        let origins = Origins::new(settings.strict);
+        let tally = Rc::new(Tally { cells, clock: Clock::default(), large: settings.large, origins });
         Rc::new(Self {
             settings,
             tally,
@@ -99,6 +101,11 @@ impl Pool {
             leased: Rc::default(),
             turn: Cell::new(0),
         })
+    }
+
+    /// The present term's replication id.
+    pub fn begin_term(&self, term: u64, line: &str) {
+        self.tally.origins.begin(term, line);
     }
 
     /// The id of `lane`, new or known.

@@ -50,21 +50,25 @@ fn watch(writer: &mut Client, reader: &mut Client) -> usize {
 
 #[test]
 fn a_client_sees_its_own_writes_while_a_replica_stands_still() {
-    let (stage, proxy) = picture(&[]);
-    assert_eq!(write_and_read(&mut proxy.client()), 0);
-    let counts = Counts::read(&stage);
-    assert!(counts.on(2, "get") > 0, "the replica that keeps up was never asked");
+    for flags in [[].as_slice(), &["--strict", "on"]] {
+        let (stage, proxy) = picture(flags);
+        assert_eq!(write_and_read(&mut proxy.client()), 0);
+        let counts = Counts::read(&stage);
+        assert!(counts.on(2, "get") > 0, "the replica that keeps up was never asked");
+    }
     let (_stage, eventual) = picture(&["--consistency", "eventual"]);
     assert!(write_and_read(&mut eventual.client()) > 0, "the test cannot see a stale read");
 }
 
 #[test]
 fn a_client_never_goes_back_in_time_while_a_replica_stands_still() {
-    let (stage, proxy) = picture(&[]);
-    let (mut writer, mut reader) = (proxy.client(), proxy.client());
-    assert_eq!(watch(&mut writer, &mut reader), 0);
-    let counts = Counts::read(&stage);
-    assert!(counts.on(1, "get") + counts.on(2, "get") > 0, "no replica was asked");
+    for flags in [[].as_slice(), &["--strict", "on"]] {
+        let (stage, proxy) = picture(flags);
+        let (mut writer, mut reader) = (proxy.client(), proxy.client());
+        assert_eq!(watch(&mut writer, &mut reader), 0);
+        let counts = Counts::read(&stage);
+        assert!(counts.on(1, "get") + counts.on(2, "get") > 0, "no replica was asked");
+    }
     let (_stage, eventual) = picture(&["--consistency", "eventual"]);
     let (mut writer, mut reader) = (eventual.client(), eventual.client());
     assert!(watch(&mut writer, &mut reader) > 0, "the test cannot see a step back");

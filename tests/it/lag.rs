@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crate::support::link::Link;
-use crate::support::{Proxy, Stage, call, connect, plain_stage, wait};
+use crate::support::link::{Link, reroute};
+use crate::support::{Proxy, call, connect, plain_stage, wait};
 
 /// Writes to a node without pause until it is dropped.
 struct Load(Arc<AtomicBool>, Option<JoinHandle<()>>);
@@ -32,17 +32,6 @@ impl Drop for Load {
         self.0.store(true, Relaxed);
         let _ = self.1.take().map(JoinHandle::join);
     }
-}
-
-/// Has replica `n` follow the master through a link; it is in sync again when redweir reads from it.
-#[track_caller]
-fn reroute(stage: &Stage, n: usize, link: &Link) {
-    let mut replica = stage.nodes[n].connect().expect("a replica");
-    assert_eq!(call(&mut replica, &format!("REPLICAOF 127.0.0.1 {}", link.port)).text(), "OK");
-    wait("the link", || match stage.info(n, "master_link_status").as_deref() {
-        Ok("up") => Ok(()),
-        other => Err(format!("{other:?}")),
-    });
 }
 
 #[test]

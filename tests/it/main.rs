@@ -9,6 +9,7 @@ mod failover;
 mod fresh;
 mod held;
 mod lag;
+mod levels;
 mod links;
 mod many;
 mod operator;

@@ -94,6 +94,14 @@ const FAULTY: &[(&str, &[&str])] = &[
         "node = 'a:1'\nnode-password = ['secret']\nhold = {}",
         &["f:2: node-password: must be one value, such as \"...\"", "f:3: hold: must be one value, such as \"...\""],
     ),
+    (
+        "node = 'a:1'\nuser-consistency = { a = 'bounded', b = 'bound' }\nconsistency = 'bounded'",
+        &[
+            "f:2: user-consistency: `bound` is unknown, use one of: eventual, bounded, session, strong, did you mean `bounded`?",
+            "f:2: user-consistency: bounded needs a bound, give max-staleness or max-staleness-bytes",
+            "f:3: consistency: bounded needs a bound, give max-staleness or max-staleness-bytes",
+        ],
+    ),
     // Tables.
     (
         "[set]\nnode = 'a:1'",

@@ -87,7 +87,8 @@ fn flags_override_the_file() {
 
 #[test]
 fn every_setting_reaches_its_field_by_flag() {
-    let line = "--listen 127.0.0.1:1 --read-policy any --consistency eventual --balancer round-robin --zone z --client-auth proxy --hold 1s --hold-bytes 1kb \
+    let line = "--listen 127.0.0.1:1 --read-policy any --consistency eventual --max-staleness 30ms --max-staleness-bytes 12kb --user-consistency u=strong,v=bounded --strict on \
+        --balancer round-robin --zone z --client-auth proxy --hold 1s --hold-bytes 1kb \
         --sentinel s:1,t:2 --master-name m --name n --node-username u --node-password p --sentinel-password q --sentinel-username v \
         --node-weight a:1=0,b:1=2 --node-zone b:1=y,c:1=y --address-map a:1=c:1 --poll 20ms --poll-fast 2ms --down-after 300ms \
         --connect-timeout 40ms --max-lag off --max-lag-bytes 5kb --trust confirmed --minority-stop 3s --workers 3 --admin off --drain 0s --log debug --log-format json \
@@ -148,6 +149,11 @@ fn every_setting_reaches_its_field_by_flag() {
             set: 0,
             read_policy: ReadPolicy::Any,
             consistency: Consistency::Eventual,
+            reads: ReadSettings {
+                staleness: Staleness { time: Some(millis(30)), bytes: Some(12288) },
+                users: vec![("u".into(), Consistency::Strong), ("v".into(), Consistency::Bounded)],
+                strict: true,
+            },
             balancer: Balancer::RoundRobin,
             zone: Some("z".into()),
             auth: ClientAuth::Proxy,

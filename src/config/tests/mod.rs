@@ -62,6 +62,7 @@ fn the_defaults() {
             set: 0,
             read_policy: ReadPolicy::PreferReplica,
             consistency: Consistency::Session,
+            reads: ReadSettings::default(),
             balancer: Balancer::LeastInFlight,
             zone: None,
             auth: ClientAuth::Passthrough,

@@ -88,8 +88,11 @@ impl Conn {
     fn note_role(&self, asked: &mut VecDeque<(u32, u64)>, reply: &[u8]) -> bool {
         let Some((term, covers)) = asked.pop_front() else { return false };
         let term = u64::from(term);
-        if let Some(offset) = self.tally.origins.read(self.target.node, term, reply) {
-            self.reading.set(Reading { term, offset, covers });
+        match self.tally.origins.read(self.target.node, term, reply) {
+            Some(offset) => self.reading.set(Reading { term, offset, covers }),
+            // It does not show that it still is in line: what it has shown before does not count either.
+            None if self.tally.origins.is_strict() => self.reading.set(Reading::default()),
+            None => {}
         }
         reply.first() == Some(&b'-')
     }

@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 
 use redweir::demo::node::free_port;
 
+use super::{Stage, call, wait};
+
 /// What a link does to the bytes. Each connection has delays of its own out of the ranges, the same for as long as it lives.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Faults {
@@ -24,7 +26,7 @@ pub struct Faults {
     pub back: Range<Duration>,
     /// Bytes arrive in pieces of random size.
     pub chop: bool,
-    /// Nothing arrives; what was sent waits.
+    /// Nothing arrives, not even the end of a connection; what was sent waits.
     pub stall: bool,
     /// Connections are closed as soon as they are made. Those there are stay.
     pub refuse: bool,
@@ -90,6 +92,11 @@ impl Link {
         self.set(Faults { back: delay..delay, ..Faults::default() });
     }
 
+    /// From now on nothing arrives in either direction, and connections stay open whatever becomes of the target.
+    pub fn silence(&self) {
+        self.set(Faults { stall: true, ..Faults::default() });
+    }
+
     /// Ends all connections, with what is on its way.
     pub fn cut(&self) {
         for stream in self.shared.open().values().flatten() {
@@ -117,6 +124,17 @@ impl Shared {
     fn open(&self) -> MutexGuard<'_, HashMap<u64, [TcpStream; 2]>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Has replica `n` follow the master through a link.
+#[track_caller]
+pub fn reroute(stage: &Stage, n: usize, link: &Link) {
+    let mut replica = stage.nodes[n].connect().expect("a replica");
+    assert_eq!(call(&mut replica, &format!("REPLICAOF 127.0.0.1 {}", link.port)).text(), "OK");
+    wait("the link", || match stage.info(n, "master_link_status").as_deref() {
+        Ok("up") => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
 }
 
 fn accept(listener: &TcpListener, shared: &Arc<Shared>, seed: u64) {
@@ -188,16 +206,12 @@ fn receive(mut from: TcpStream, give: &SyncSender<Piece>, through: &Through, way
 fn hand_on(mut to: TcpStream, take: &Receiver<Piece>, through: &Through) {
     while let Ok((bytes, due)) = take.recv() {
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
-        while through.stalls() {
-            if through.closed.load(Relaxed) || through.link.over.load(Relaxed) {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        if to.write_all(&bytes).is_err() {
+        if through.wait_out_a_stall().is_err() || to.write_all(&bytes).is_err() {
             return;
         }
     }
+    // The end does not arrive either.
+    let _ = through.wait_out_a_stall();
 }
 
 impl Through {
@@ -213,6 +227,17 @@ impl Through {
         let range = if way == 0 { &faults.there } else { &faults.back };
         let delay = range.start + range.end.saturating_sub(range.start).mul_f64(self.fractions[way]);
         (delay, faults.chop)
+    }
+
+    /// `Err`: the connection is over before the stall is.
+    fn wait_out_a_stall(&self) -> Result<(), ()> {
+        while self.stalls() {
+            if self.closed.load(Relaxed) || self.link.over.load(Relaxed) {
+                return Err(());
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
     }
 
     fn stalls(&self) -> bool {
