@@ -4,6 +4,8 @@
 #[path = "discovery/harness.rs"]
 mod harness;
 
+#[path = "discovery/emptied.rs"]
+mod emptied;
 #[path = "discovery/forwarder.rs"]
 mod forwarder;
 #[path = "discovery/liar.rs"]

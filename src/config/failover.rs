@@ -17,6 +17,7 @@ pub struct Failover {
     pub trust: Trust,
     /// Without a majority of the Sentinels for this long writes stop. `None`: they go on.
     pub minority_stop: Option<Duration>,
+    pub on_empty_master: OnEmptyMaster,
     /// Without Sentinel: redweir promotes a replica when the master is gone.
     pub promote: bool,
     /// Without Sentinel: redweir makes the others follow a new master.
@@ -31,6 +32,16 @@ pub enum Trust {
     Immediate,
     /// The Sentinels', under the highest config-epoch: up to a second later.
     Confirmed,
+}
+
+/// What follows when the master's process restarted without the data it had.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum OnEmptyMaster {
+    /// The operator is told.
+    #[default]
+    Alarm,
+    /// Writes stop as well, until it has keys or another node is master.
+    Stop,
 }
 
 pub(super) const FAILOVER: &[Setting<SetParts>] = &[
@@ -50,6 +61,14 @@ pub(super) const FAILOVER: &[Setting<SetParts>] = &[
         |s: &mut SetParts, g, f| g.put(&mut s.failover.minority_stop, f, or_off(duration(MS..=LONGEST))),
     ),
     one(
+        "on-empty-master",
+        "WHAT",
+        "alarm",
+        "When the master's process restarted without the keys it had (its replicas then drop theirs): alarm (log, metric, \
+        /topology) or stop (no writes either, until it has keys again or another node is master)",
+        |s: &mut SetParts, g, f| g.put(&mut s.failover.on_empty_master, f, choice),
+    ),
+    one(
         "promote",
         "on|off",
         "off",
@@ -67,7 +86,7 @@ pub(super) const FAILOVER: &[Setting<SetParts>] = &[
 ];
 
 pub(super) fn check(draft: &Draft<SetParts>, source: &Source, faults: &mut Faults) {
-    let Failover { trust, minority_stop, promote, repoint_replicas } = draft.parts.failover;
+    let Failover { trust, minority_stop, promote, repoint_replicas, .. } = draft.parts.failover;
     let by_sentinel = matches!(source, Source::Sentinel { .. });
     let with = [("trust", trust != Trust::default()), ("minority-stop", minority_stop.is_some())];
     let without = [("promote", promote), ("repoint-replicas", repoint_replicas)];

@@ -9,7 +9,7 @@ use super::member::{Health, Member};
 use super::picture::{Picture, Portrait};
 use super::promotion::Doubt;
 use super::world::{Succession, World};
-use crate::metrics::Cause;
+use crate::metrics::{self, Cause};
 use crate::topology::{Hold, NodeId, NodeState, Relation};
 use crate::upstream::control::Error;
 
@@ -71,6 +71,14 @@ pub fn succession(world: &World, what: &Succession, cause: Cause) {
         info!(%set, master = %to, term, cause, "master verified");
         return;
     };
+    if let Some(keys) = what.emptied {
+        metrics::master_emptied(set);
+        error!(
+            %set, master = %to, term, keys,
+            "the master restarted WITHOUT its data set: it had that many keys and has none; its replicas drop theirs when they follow it. Restore it, or promote a replica that is still whole"
+        );
+        return;
+    }
     match (what.relation, what.lost_bytes) {
         _ if what.same_process => info!(%set, master = %to, term, cause, "the master began another line of offsets"),
         (_, Some(0)) => info!(%set, %from, %to, term, cause, "new master, nothing lost"),
@@ -117,6 +125,10 @@ fn hold(set: &str, why: Hold) {
         Hold::NoMaster => {
             error!(set, "writes held: no known node says master; promote one (REPLICAOF NO ONE) or check the addresses")
         }
+        Hold::Emptied => error!(
+            set,
+            "writes held: the master restarted without its data set (on-empty-master = stop); they go on when it has keys (restore it, or write one there to accept the loss) or another node is master"
+        ),
         Hold::Unconfirmed => warn!(set, "writes held: a replica was promoted; waiting for the Sentinels to name it"),
         Hold::Minority => error!(
             set,

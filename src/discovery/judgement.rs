@@ -10,7 +10,7 @@ use super::detector::{Council, Failing, Patience, Verdict, judge};
 use super::journal;
 use super::keeper::{CALM, Keeper};
 use super::restraint::{Reservations, restrain};
-use crate::config::{Failover, Trust};
+use crate::config::{Failover, OnEmptyMaster, Trust};
 use crate::metrics::{self, Cause, Phase};
 use crate::topology::{Hold, NodeId};
 
@@ -56,19 +56,20 @@ impl Keeper {
 
     /// What the operator reserves; also notes since when there is no majority of the Sentinels.
     fn reservations(&mut self, now: Instant) -> Reservations {
-        let Some(voices) = &self.voices else { return Reservations::default() };
+        let Failover { trust, minority_stop, on_empty_master, .. } = self.world.set.failover;
+        let emptied = on_empty_master == OnEmptyMaster::Stop && self.world.emptied && self.world.keys == 0;
+        let Some(voices) = &self.voices else { return Reservations { emptied, ..Reservations::default() } };
         match voices.majority_up() {
             true => self.times.minority = None,
             false => _ = self.times.minority.get_or_insert(now),
         }
-        let Failover { trust, minority_stop, .. } = self.world.set.failover;
         let silent = |limit| self.times.minority.is_some_and(|since| now.saturating_duration_since(since) >= limit);
-        Reservations { confirm: trust == Trust::Confirmed, minority: minority_stop.is_some_and(silent) }
+        Reservations { confirm: trust == Trust::Confirmed, minority: minority_stop.is_some_and(silent), emptied }
     }
 
     pub(super) fn decide(&mut self, now: Instant) {
-        let reservations = self.reservations(now);
         for _ in 0..JUDGEMENTS {
+            let reservations = self.reservations(now);
             let council = self.council(now);
             self.confirm(council.as_ref());
             let sights = self.world.sights(now);

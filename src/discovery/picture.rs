@@ -29,6 +29,7 @@ pub struct Picture {
     held: Option<Hold>,
     readers: Vec<Reader>,
     lagging: usize,
+    emptied: bool,
     pub nodes: Vec<Portrait>,
     /// Counts the command tables learnt; the table itself is too long to compare each time.
     names: u64,
@@ -51,6 +52,7 @@ impl Picture {
             held,
             readers,
             lagging: world.members.iter().filter(|m| m.rotation.place == Place::Lagging).count(),
+            emptied: world.emptied,
             nodes,
             names,
         }
@@ -84,6 +86,7 @@ impl Picture {
             held: self.held,
             readers: self.readers.clone(),
             lagging: self.lagging,
+            emptied: self.emptied,
             master_reader: self.open.and_then(|id| world.member(id)).map(reader),
             tide: Arc::clone(&world.tide),
         };

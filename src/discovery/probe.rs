@@ -179,8 +179,13 @@ impl Probe {
 
     /// ROLE and INFO in one flush, again while they disagree (the role changed in between).
     async fn examine(&mut self, client: &mut Client) -> Result<Result<(), Error>, Over> {
-        const FLUSH: [&[&[u8]]; 4] =
-            [&[b"ROLE"], &[b"INFO", b"replication"], &[b"INFO", b"server"], &[b"INFO", b"persistence"]];
+        const FLUSH: [&[&[u8]]; 5] = [
+            &[b"ROLE"],
+            &[b"INFO", b"replication"],
+            &[b"INFO", b"server"],
+            &[b"INFO", b"persistence"],
+            &[b"INFO", b"keyspace"],
+        ];
         for _ in 0..3 {
             let asked = Instant::now();
             let replies = match client.call_all(&FLUSH).await {
@@ -278,7 +283,7 @@ mod tests {
                 let reply = match word {
                     "ROLE" => "*3\r\n$6\r\nmaster\r\n:1\r\n*0\r\n".into(),
                     "replication" => bulk("role:master\r\nmaster_replid:aaa\r\n"),
-                    "server" | "persistence" => bulk("loading:0\r\n"),
+                    "server" | "persistence" | "keyspace" => bulk("loading:0\r\n"),
                     "COUNT" => {
                         may.acquire().await.unwrap().forget();
                         ":1\r\n*1\r\n*3\r\n$3\r\nget\r\n:2\r\n*0\r\n".into()

@@ -13,6 +13,8 @@ pub struct Reservations {
     pub confirm: bool,
     /// No majority of the Sentinels was heard for too long: others may have another master by now.
     pub minority: bool,
+    /// The master lost its data set, and nobody said yet that writes may go on.
+    pub emptied: bool,
 }
 
 /// The verdict that is acted upon. `word` is whom the Sentinels name.
@@ -24,6 +26,7 @@ pub fn restrain(verdict: Verdict, word: Option<NodeId>, why: Reservations) -> Ve
         Verdict::Switch { to, cause } if why.confirm && cause != Cause::Restart && word != Some(to) => {
             Verdict::Hold(Hold::Unconfirmed)
         }
+        Verdict::Keep | Verdict::KeepDespite(_) if why.emptied => Verdict::Hold(Hold::Emptied),
         _ => verdict,
     }
 }
@@ -40,7 +43,8 @@ mod tests {
         let none = Reservations::default();
         let confirm = Reservations { confirm: true, ..none };
         let minority = Reservations { minority: true, ..none };
-        let both = Reservations { confirm: true, minority: true };
+        let both = Reservations { confirm: true, minority: true, ..none };
+        let emptied = Reservations { emptied: true, ..none };
         let hold = Verdict::Hold;
         let to = |cause| Verdict::Switch { to: N, cause };
         let table = [
@@ -55,6 +59,9 @@ mod tests {
             ("a minority keeps nobody", Verdict::Keep, Some(O), minority, hold(Hold::Minority)),
             ("nor in spite of another", Verdict::KeepDespite(N), Some(O), minority, hold(Hold::Minority)),
             ("a minority follows nobody", to(Cause::Sentinel), Some(N), both, hold(Hold::Minority)),
+            ("the master is empty", Verdict::Keep, None, emptied, hold(Hold::Emptied)),
+            ("and another says master", Verdict::KeepDespite(N), None, emptied, hold(Hold::Emptied)),
+            ("who is not empty is followed", to(Cause::Detector), None, emptied, to(Cause::Detector)),
             ("a hold stays what it is", hold(Hold::Lost), Some(O), both, hold(Hold::Lost)),
         ];
         for (what, verdict, word, why, expected) in table {

@@ -83,12 +83,14 @@ pub struct Info {
     pub link_up: bool,
     /// `replica-priority`; a master has none.
     pub priority: Option<u32>,
+    /// In all databases.
+    pub keys: u64,
     /// What a replica has applied, also while its link is down.
     pub applied: Option<i64>,
 }
 
 impl Info {
-    /// From the text of one or several INFO sections (replication, server, persistence). `None` without a replication id.
+    /// From the text of one or several INFO sections (replication, server, persistence, keyspace). `None` without a replication id.
     pub fn parse(sections: &[&str]) -> Option<Info> {
         let mut info = Info::default();
         for line in sections.iter().flat_map(|s| s.lines()) {
@@ -103,6 +105,11 @@ impl Info {
                 "master_link_status" => info.link_up = value == "up",
                 "slave_priority" => info.priority = value.parse().ok(),
                 "slave_repl_offset" => info.applied = value.parse().ok(),
+                // `db0:keys=3,expires=0,avg_ttl=0`; an empty database has no line.
+                db if db.strip_prefix("db").is_some_and(|n| n.parse::<u16>().is_ok()) => {
+                    let keys = value.strip_prefix("keys=").and_then(|v| v.split(',').next()?.parse().ok());
+                    info.keys = info.keys.saturating_add(keys.unwrap_or(0));
+                }
                 "master_replid" => info.lineage.id = value.into(),
                 "master_replid2" if value.bytes().any(|b| b != b'0') => info.lineage.previous = value.into(),
                 "second_repl_offset" => info.lineage.branch = value.parse().unwrap_or(-1),
@@ -188,7 +195,10 @@ mod tests {
         let replication =
             "# Replication\r\nrole:master\r\nmaster_replid:bbb\r\nmaster_replid2:aaa\r\nsecond_repl_offset:329\r\n";
         let server = "redis_version:7.2.4\r\nvalkey_version:9.1.2\r\nrun_id:r1\r\n";
-        let info = Info::parse(&[replication, server, "loading:0\r\n"]).unwrap();
+        let info =
+            Info::parse(&[replication, server, "loading:0\r\ndb0:keys=3,expires=0\r\ndb11:keys=4,expires=1\r\n"])
+                .unwrap();
+        assert_eq!(info.keys, 7);
         assert_eq!(info.lineage, Lineage { id: "bbb".into(), previous: "aaa".into(), branch: 329 });
         assert_eq!((info.run_id.as_str(), info.version.as_str(), info.says_master), ("r1", "9.1.2", true));
         let never =

@@ -41,6 +41,8 @@ pub struct Succession {
     pub same_process: bool,
     /// Stream bytes of the old line, as last seen, that the new one does not have. `None`: not known.
     pub lost_bytes: Option<u64>,
+    /// It restarted without the keys it had: so many.
+    pub emptied: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -49,6 +51,10 @@ pub struct World {
     pub members: Vec<Member>,
     pub reign: Option<Reign>,
     pub term: u64,
+    /// Keys of the accepted master in its present life.
+    pub keys: u64,
+    /// It began that life without the keys it had.
+    pub emptied: bool,
     pub samples: Samples,
     pub sampling: Sampling,
     pub tide: Arc<Tide>,
@@ -69,6 +75,8 @@ impl World {
             members: Vec::new(),
             reign: None,
             term: 0,
+            keys: 0,
+            emptied: false,
             samples: Samples::default(),
             sampling: Sampling::default(),
             tide: Arc::default(),
@@ -144,7 +152,7 @@ impl World {
         if role.offset() >= 0 {
             member.applied = role.offset();
         }
-        let mut restarted = false;
+        let (mut restarted, mut keys) = (false, None);
         if let Some(info) = info {
             restarted = member.info.as_ref().is_some_and(|before| before.run_id != info.run_id);
             if restarted {
@@ -153,6 +161,7 @@ impl World {
             }
             member.loading = info.loading;
             member.examined_at = Some(now);
+            keys = Some((info.keys, info.run_id.clone()));
             member.info = Some(info);
         }
         let follows_line = matches!(role, Role::Replica { link: Link::Connected, .. })
@@ -178,6 +187,13 @@ impl World {
         {
             self.samples.push(asked, offset);
             self.tide.publish(self.samples.marks(self.term));
+        }
+        // Another process there is not the accepted one yet: what that had is remembered.
+        if let (Some((keys, run_id)), Some(reign)) = (keys, &self.reign)
+            && reign.node == id
+            && reign.run_id == run_id
+        {
+            self.keys = keys;
         }
         outcome.named = named.into_iter().filter(|address| self.relist(address, asked)).collect();
     }
@@ -258,6 +274,12 @@ impl World {
             _ => None,
         };
         let same_process = old.as_ref().is_some_and(|old| old.run_id == info.run_id);
+        let restarted = !same_process && old.as_ref().is_some_and(|old| old.node == to);
+        let bare = related == Some(Relation::Unrelated) && info.keys == 0 && (self.keys > 0 || self.emptied);
+        let lost_keys = Some(self.keys).filter(|_| restarted && bare);
+        // Its first replica gives it another line, not another life.
+        self.emptied = lost_keys.is_some() || (same_process && self.emptied);
+        self.keys = info.keys;
         let from = old.as_ref().and_then(|old| self.member(old.node)).map(|m| Arc::clone(&m.address));
         if let Some(old) = &old {
             self.succeed(old, to, &info.lineage);
@@ -277,7 +299,7 @@ impl World {
         self.term += 1;
         self.tide.publish(self.samples.marks(self.term));
         self.reign = Some(Reign { node: to, run_id: info.run_id, lineage: info.lineage, config_epoch, confirmed });
-        Some(Succession { from, to: address, relation: related, same_process, lost_bytes })
+        Some(Succession { from, to: address, relation: related, same_process, lost_bytes, emptied: lost_keys })
     }
 
     fn succeed(&mut self, old: &Reign, to: NodeId, line: &Lineage) {
@@ -559,6 +581,32 @@ mod tests {
         };
         assert_eq!(replicas[0], seen);
         assert_eq!((replicas[1].answers, replicas[1].in_line), (false, false));
+    }
+
+    #[test]
+    fn a_master_is_emptied_when_another_life_of_it_lacks_the_keys() {
+        let now = Instant::now();
+        let with = |run_id: &str, id: &str, previous: &str, keys| Info { keys, ..info(run_id, id, previous, 100) };
+        for (what, next, keys, expected) in [
+            ("nothing left", with("again", "z", "", 0), 5, true),
+            ("had nothing", with("again", "z", "", 0), 0, false),
+            ("restored from a file without its line", with("again", "z", "", 4), 5, false),
+            ("its line goes on: it is what it was", with("again", "z", "line", 0), 5, false),
+            ("the same process, flushed", with("ra", "z", "", 0), 5, false),
+        ] {
+            let mut world = pair(now);
+            tell(&mut world, 0, master(100, &["b:1"]), with("ra", "line", "", keys), now);
+            tell(&mut world, 0, master(0, &[]), next, now);
+            let told = world.enthrone(0, 0, false, now).unwrap().emptied;
+            assert_eq!((world.emptied, told), (expected, expected.then_some(keys)), "{what}");
+            let life = world.reign.clone().unwrap().run_id;
+            tell(&mut world, 0, master(0, &["b:1"]), with(&life, "y", "", 0), now);
+            assert_eq!(world.enthrone(0, 0, false, now).unwrap().emptied, None, "{what}");
+            assert_eq!(world.emptied, expected, "{what}, and its first replica came");
+            // Another one is another matter.
+            tell(&mut world, 1, master(0, &[]), with("rb", "n", "", 0), now);
+            assert_eq!(world.enthrone(1, 0, false, now).unwrap().emptied, None, "{what}");
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use metrics::{counter, gauge, histogram};
 
-use super::families::{FAILOVER_SECONDS, FAILOVERS, PROBE_ERRORS, SENTINEL_EVENTS, SENTINEL_UP};
+use super::families::{FAILOVER_SECONDS, FAILOVERS, MASTERS_EMPTIED, PROBE_ERRORS, SENTINEL_EVENTS, SENTINEL_UP};
 
 labels! {
     /// How redweir came to know of a new master.
@@ -52,6 +52,11 @@ fn failover_seconds(set: &str, cause: Cause, phase: Phase) -> metrics::Histogram
     histogram!(FAILOVER_SECONDS.name, &labels)
 }
 
+/// The master of `set` restarted without the keys it had.
+pub fn master_emptied(set: &str) {
+    counter!(MASTERS_EMPTIED.name, "set" => set.to_owned()).increment(1);
+}
+
 /// A probe of `node` failed (`timeout`, `refused`, `auth`, `protocol`, `loading`).
 pub fn probe_error(set: &str, node: &str, error: &'static str) {
     counter!(PROBE_ERRORS.name, "set" => set.to_owned(), "node" => NODES.admit(node), "error" => error).increment(1);
@@ -71,6 +76,7 @@ pub fn sentinel_event(set: &str, event: &str) {
 /// Starts what is counted of failovers of `set` at zero: the first one after that is an increase, not a new series,
 /// which Prometheus could not tell from one that was there before.
 pub(super) fn introduce(set: &str) {
+    counter!(MASTERS_EMPTIED.name, "set" => set.to_owned()).increment(0);
     for cause in Cause::ALL {
         counter!(FAILOVERS.name, "set" => set.to_owned(), "cause" => cause.label()).increment(0);
         // The first master is no failover.

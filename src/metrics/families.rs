@@ -101,6 +101,7 @@ families! {
     FAILOVERS: Counter "failovers_total", "Masters redweir switched to, by how it came to know (start: the first).";
     FAILOVER_SECONDS: Histogram "failover_seconds",
         "How long a failover took by phase: noticed (first sign to writes held), headless (to a new master), total.";
+    MASTERS_EMPTIED: Counter "masters_emptied_total", "Masters that restarted without the keys they had.";
     PROBE_ERRORS: Counter "probe_errors_total", "Failed probes of nodes, by error.";
     SENTINEL_UP: Gauge "sentinel_up", "1 while the connection to this Sentinel is up.";
     SENTINEL_EVENTS: Counter "sentinel_events_total", "Events received from Sentinels.";
@@ -113,6 +114,7 @@ pub(super) const FAILOVER_BOUNDS: &[f64] = &[0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0
 pub(super) fn describe() {
     describe_counter!(FAILOVERS.name, FAILOVERS.help);
     describe_histogram!(FAILOVER_SECONDS.name, FAILOVER_SECONDS.help);
+    describe_counter!(MASTERS_EMPTIED.name, MASTERS_EMPTIED.help);
     describe_counter!(PROBE_ERRORS.name, PROBE_ERRORS.help);
     describe_gauge!(SENTINEL_UP.name, SENTINEL_UP.help);
     describe_counter!(SENTINEL_EVENTS.name, SENTINEL_EVENTS.help);

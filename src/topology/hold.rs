@@ -25,6 +25,8 @@ pub enum Hold {
     Unconfirmed,
     /// Most Sentinels have been silent for too long (`minority-stop`).
     Minority,
+    /// The master restarted without its data set (`on-empty-master = stop`).
+    Emptied,
     /// A switchover begins: what is open on a connection of its own (a transaction, a large value) may finish.
     Draining,
     /// A switchover goes on.
@@ -32,7 +34,7 @@ pub enum Hold {
 }
 
 impl Hold {
-    pub const ALL: [Hold; 13] = [
+    pub const ALL: [Hold; 14] = [
         Hold::Starting,
         Hold::NoMaster,
         Hold::Suspect,
@@ -44,6 +46,7 @@ impl Hold {
         Hold::Ambiguous,
         Hold::Unconfirmed,
         Hold::Minority,
+        Hold::Emptied,
         Hold::Draining,
         Hold::Switchover,
     ];
@@ -61,6 +64,7 @@ impl Hold {
             Hold::Ambiguous => "ambiguous",
             Hold::Unconfirmed => "unconfirmed",
             Hold::Minority => "minority",
+            Hold::Emptied => "emptied",
             Hold::Draining => "draining",
             Hold::Switchover => "switchover",
         }

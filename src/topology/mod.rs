@@ -51,6 +51,8 @@ pub struct Shard {
     pub readers: Vec<Reader>,
     /// Replicas left out of `readers` for lag alone.
     pub lagging: usize,
+    /// The master's process began without the keys that the one before it had.
+    pub emptied: bool,
     /// Weight and zone of the master as a reader, for the policy `any`. `None`: weight 1, no zone.
     pub master_reader: Option<Reader>,
     /// How far the master was when.
@@ -167,6 +169,7 @@ impl Topology {
             held: Some(Hold::Starting),
             readers: Vec::new(),
             lagging: 0,
+            emptied: false,
             master_reader: None,
             tide: Arc::default(),
         };

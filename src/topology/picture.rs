@@ -32,6 +32,8 @@ pub struct ShardPicture {
     pub held_for: Option<&'static str>,
     pub readers: usize,
     pub lagging: usize,
+    /// The master restarted without the keys it had.
+    pub emptied: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -99,8 +101,9 @@ impl SetPicture {
         let mut lines = vec![format!("set {}, epoch {}", self.name, self.epoch)];
         for shard in &self.shards {
             let master = shard.master.as_ref().map_or_else(|| "none verified".to_owned(), String::clone);
+            let emptied = if shard.emptied { ", the master restarted without its data" } else { "" };
             lines.push(format!(
-                "slots {}: master {master}, writes {}, replicas in rotation {}, left out for lag {}, term {}",
+                "slots {}: master {master}, writes {}, replicas in rotation {}, left out for lag {}, term {}{emptied}",
                 shard.slots, shard.writes, shard.readers, shard.lagging, shard.term
             ));
         }
@@ -141,6 +144,7 @@ impl ShardPicture {
             held_for: shard.held.filter(|_| shard.writes == Writes::Held).map(Hold::label),
             readers: shard.readers.len(),
             lagging: shard.lagging,
+            emptied: shard.emptied,
         }
     }
 
