@@ -246,13 +246,7 @@ fn remarks(settings: &CommandSettings) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn request(line: &str) -> Vec<u8> {
-        let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
-        let mut out = Vec::new();
-        encode::request(&mut out, words.into_iter());
-        out
-    }
+    use crate::resp::encode::line as request;
 
     fn names(words: &[&str]) -> Vec<String> {
         words.iter().map(|w| (*w).to_owned()).collect()

@@ -135,14 +135,7 @@ impl World {
         outcome: &mut Outcome,
     ) {
         let reign = self.reign.as_ref().map(|r| (r.node, r.lineage.id.clone()));
-        let mut named = Vec::new();
-        match &role {
-            Role::Master { replicas, .. } if reign.as_ref().is_some_and(|(node, _)| *node == id) => {
-                named.extend(replicas.iter().cloned());
-            }
-            Role::Replica { of, link, .. } if *link == Link::Connected || reign.is_none() => named.push(of.clone()),
-            _ => {}
-        }
+        let named = self.named_by(id, &role);
         if let Some(info) = &info {
             outcome.doubles = self.merge_doubles(id, &info.run_id);
         }
@@ -196,6 +189,17 @@ impl World {
             self.keys = keys;
         }
         outcome.named = named.into_iter().filter(|address| self.relist(address, asked)).collect();
+    }
+
+    /// Addresses of other nodes that `role` gives away.
+    fn named_by(&self, id: NodeId, role: &Role) -> Vec<String> {
+        match role {
+            Role::Master { replicas, .. } if self.reign.as_ref().is_some_and(|reign| reign.node == id) => {
+                replicas.clone()
+            }
+            Role::Replica { of, link, .. } if *link == Link::Connected || self.reign.is_none() => vec![of.clone()],
+            _ => Vec::new(),
+        }
     }
 
     /// Generations are never given twice, so one of a slot's earlier owner is never taken for its own.

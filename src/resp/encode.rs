@@ -32,3 +32,12 @@ fn count(out: &mut Vec<u8>, kind: u8, n: usize) {
     out.extend_from_slice(n.to_string().as_bytes());
     out.extend_from_slice(b"\r\n");
 }
+
+/// A request of the words in `line`, for tests.
+#[cfg(test)]
+pub fn line(line: &str) -> Vec<u8> {
+    let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+    let mut out = Vec::new();
+    request(&mut out, words.into_iter());
+    out
+}

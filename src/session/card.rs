@@ -17,6 +17,9 @@ pub struct Bound {
     /// CLIENT TRACKING and MONITOR are on.
     pub tracks: bool,
     pub monitors: bool,
+    /// Whom its invalidations go to (0: itself), and that this one is gone.
+    pub redirect: u64,
+    pub broken: bool,
 }
 
 /// What getClientType tells apart among a proxy's clients: replicas and masters are none.
@@ -82,6 +85,7 @@ impl Card {
             (self.bound.queued.is_some(), 'x'),
             (self.blocked, 'b'),
             (self.bound.tracks, 't'),
+            (self.bound.broken, 'R'),
             (self.closing, 'c'),
             (self.no_evict, 'e'),
             (self.no_touch, 'T'),
@@ -114,8 +118,7 @@ impl Card {
             self.input + self.output,
             if self.command.is_empty() { "NULL" } else { self.command },
             self.user,
-            // Itself, if anybody.
-            if self.bound.tracks { 0 } else { -1 },
+            if self.bound.tracks { self.bound.redirect.cast_signed() } else { -1 },
             self.resp,
         );
         if let Some((name, version)) = &self.library {
@@ -170,6 +173,10 @@ mod tests {
             (Card { bound: bound([0; 3], Some(0)), ..card() }, vec!["flags=x ", "multi=0 "]),
             (Card { bound: bound([1, 0, 0], Some(4)), ..card() }, vec!["flags=Px ", "multi=4 "]),
             (Card { bound: Bound { tracks: true, ..Bound::default() }, ..card() }, vec!["flags=t ", "redir=0 "]),
+            (
+                Card { bound: Bound { tracks: true, redirect: 5, broken: true, ..Bound::default() }, ..card() },
+                vec!["flags=tR ", "redir=5 "],
+            ),
             (Card { bound: Bound { monitors: true, ..Bound::default() }, ..card() }, vec!["flags=O ", "redir=-1 "]),
             (Card { blocked: true, ..card() }, vec!["flags=b "]),
             (Card { no_evict: true, no_touch: true, ..card() }, vec!["flags=eT "]),

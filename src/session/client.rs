@@ -3,6 +3,8 @@
 //! Nothing of it acts on a node's own clients: those are redweir's connections. Invariant: whoever may not run a subcommand
 //! gets the node's own refusal (`rights.rs`), and who may gets Redis' replies (networking.c clientCommand).
 
+use std::rc::Rc;
+
 use super::commands::bulk_or_null;
 use super::filter::{self, Filter};
 use super::roll::What;
@@ -10,6 +12,7 @@ use super::state::{Silence, State, Unblock};
 use super::{Session, errors};
 use crate::command;
 use crate::resp::{Args, encode};
+use crate::upstream::Lane;
 
 /// Whether redweir answers this subcommand itself; the others are the server's.
 pub fn is_ours(name: &str) -> bool {
@@ -33,9 +36,9 @@ pub fn is_ours(name: &str) -> bool {
 }
 
 /// An answer, and whether the session ends with it.
-struct Answer {
-    reply: Vec<u8>,
-    last: bool,
+pub(super) struct Answer {
+    pub reply: Vec<u8>,
+    pub last: bool,
 }
 
 impl From<Vec<u8>> for Answer {
@@ -47,26 +50,42 @@ impl From<Vec<u8>> for Answer {
 impl Session {
     pub(super) async fn client(&self, name: &'static str, request: &[u8]) -> bool {
         let words: Vec<&[u8]> = Args::new(request).collect();
-        let answer = self.client_answer(name, &words).await;
+        self.answer_alone(self.client_answer(name, &words).await)
+    }
+
+    /// False: the session ends.
+    pub(super) fn answer_alone(&self, answer: Answer) -> bool {
         self.local(&answer.reply);
         !answer.last || self.close_after_replies()
     }
 
-    /// The same for a pinned session, whose relay goes on meanwhile but takes no further request.
-    pub(super) fn client_aside(&self, s: &mut State, name: &'static str, request: &[u8]) {
-        let Some(me) = self.front.session(self.id) else { return };
-        s.asking = true;
+    /// Answers a pinned session, whose relay goes on meanwhile but takes no further request.
+    pub(super) fn answer_aside(&self, s: &mut State, name: &'static str, request: &[u8]) {
         let request: Box<[u8]> = request.into();
-        tokio::task::spawn_local(async move {
+        self.aside(s, async move |me| {
             let words: Vec<&[u8]> = Args::new(&request).collect();
-            let answer = me.client_answer(name, &words).await;
+            let answer = match is_ours(name) {
+                true => me.client_answer(name, &words).await,
+                false => me.everywhere(name, &request).await,
+            };
             let s = &mut *me.state.borrow_mut();
-            s.asking = false;
             me.push(s, &answer.reply);
             if name != "client|reply" {
                 s.silence.end_next();
             }
-            if answer.last {
+            answer.last
+        });
+    }
+
+    /// Something that takes its time, while the relay takes no further request. It says whether the session ends with it.
+    pub(super) fn aside(&self, s: &mut State, work: impl AsyncFnOnce(&Rc<Session>) -> bool + 'static) {
+        let Some(me) = self.front.session(self.id) else { return };
+        s.asking = true;
+        tokio::task::spawn_local(async move {
+            let last = work(&me).await;
+            let s = &mut *me.state.borrow_mut();
+            s.asking = false;
+            if last {
                 s.input.clear();
                 s.closing = true;
             }
@@ -81,13 +100,9 @@ impl Session {
         }
         match name {
             "client|list" => self.list(words).await.into(),
-            // As a server outside import mode does.
-            "client|import-source" if !words.get(2).is_some_and(|word| word.eq_ignore_ascii_case(b"off")) => {
-                self.misused(words, errors::unsupported(name)).await.into()
-            }
             "client|kill" => self.kill(words).await,
             "client|unblock" => self.let_go(words).await.into(),
-            "client|no-touch" => self.no_touch(words).await.into(),
+            "client|no-touch" | "client|import-source" => self.switch(words).await.into(),
             _ => match self.allowed(name, words).await {
                 Ok(()) => self.identity(&mut self.state.borrow_mut(), name, words).into(),
                 Err(text) => text.into(),
@@ -96,7 +111,7 @@ impl Session {
     }
 
     /// What concerns the session alone.
-    fn identity(&self, s: &mut State, name: &str, words: &[&[u8]]) -> Vec<u8> {
+    pub(super) fn identity(&self, s: &mut State, name: &str, words: &[&[u8]]) -> Vec<u8> {
         let word = |n: usize| words.get(n).copied().unwrap_or_default();
         match name {
             "client|id" => integer(self.id as i64),
@@ -113,7 +128,6 @@ impl Session {
             "client|reply" => set_reply_mode(s, word(2)),
             // The keys of this session are nobody's to hear of.
             "client|getredir" => integer(-1),
-            "client|import-source" => errors::OK.to_vec(),
             other => errors::unsupported(other),
         }
     }
@@ -179,8 +193,8 @@ impl Session {
         integer(found as i64)
     }
 
-    /// CLIENT NO-TOUCH on|off: connections of other settings, if the node has such.
-    async fn no_touch(&self, words: &[&[u8]]) -> Vec<u8> {
+    /// CLIENT NO-TOUCH, CLIENT IMPORT-SOURCE on|off: connections of other settings, if the node has such.
+    async fn switch(&self, words: &[&[u8]]) -> Vec<u8> {
         let mut request = Vec::new();
         encode::request(&mut request, words.iter().copied());
         let (reply, lease) = match self.ask(self.authority(), &request).await {
@@ -193,8 +207,18 @@ impl Session {
             return reply;
         }
         let Some(mut lane) = self.front.pool.describe(old) else { return reply };
-        lane.no_touch = words.get(2).is_some_and(|word| word.eq_ignore_ascii_case(b"on"));
+        set_switch(&mut lane, words);
         if self.adopt(lane, Some(lease)) { reply } else { errors::LOGINS_FULL.to_vec() }
+    }
+}
+
+/// What an accepted CLIENT NO-TOUCH or CLIENT IMPORT-SOURCE makes of a lane.
+pub(super) fn set_switch(lane: &mut Lane, words: &[&[u8]]) {
+    let on = words.get(2).is_some_and(|word| word.eq_ignore_ascii_case(b"on"));
+    match words.get(1) {
+        Some(word) if word.eq_ignore_ascii_case(b"no-touch") => lane.no_touch = on,
+        Some(word) if word.eq_ignore_ascii_case(b"import-source") => lane.import_source = on,
+        _ => {}
     }
 }
 

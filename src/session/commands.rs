@@ -97,7 +97,7 @@ impl Session {
                 self.front.cells.count(Count::RefusedForbidden, 1);
                 self.local(&errors::forbidden(name))
             }
-            (Class::AllNodes, _) => self.on_all_nodes(name, request).await,
+            (Class::AllNodes, _) => self.answer_alone(self.everywhere(name, request).await),
             (Class::Cursor, _) => self.scan(request).await,
             (_, "quit") => {
                 self.local(errors::OK);
@@ -265,7 +265,13 @@ impl Session {
             if let Some(target) = self.front.target(want) {
                 match self.front.pool.lease(lane, &target).await {
                     Ok(lease) => return Ok(lease),
-                    Err(Refused::Handshake(text)) => return Err(format!("-{text}\r\n").into_bytes()),
+                    Err(Refused::Handshake(text)) => {
+                        // The user is gone, or has another password: as on a shared connection, the session ends.
+                        if text.starts_with("WRONGPASS") {
+                            self.state.borrow_mut().die();
+                        }
+                        return Err(format!("-{text}\r\n").into_bytes());
+                    }
                     Err(Refused::Io(e)) if e.kind() == io::ErrorKind::WouldBlock => full = true,
                     Err(_) => {}
                 }

@@ -211,13 +211,7 @@ impl<E: Into<io::Error>> From<E> for Failed {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn request(line: &str) -> Vec<u8> {
-        let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
-        let mut out = Vec::new();
-        encode::request(&mut out, words.into_iter());
-        out
-    }
+    use crate::resp::encode::line as request;
 
     #[test]
     fn only_a_cursor_from_elsewhere_begins_again() {

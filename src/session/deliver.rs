@@ -34,7 +34,10 @@ impl Receiver for Session {
             self.push(s, &before.reply);
         }
         self.push(s, bytes);
-        s.backlogged = !done;
+        (s.backlogged, s.torn) = (!done, !done);
+        if done {
+            self.mend(s);
+        }
         if s.dead { 0 } else { s.out.len() }
     }
 

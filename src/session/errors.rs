@@ -36,8 +36,6 @@ pub const EXECABORT: &[u8] = b"-EXECABORT Transaction discarded because of previ
 
 /// blocked.c, networking.c clientCommand: CLIENT UNBLOCK … ERROR.
 pub const UNBLOCKED: &[u8] = b"-UNBLOCKED client unblocked via CLIENT UNBLOCK\r\n";
-pub const NO_REDIRECT: &[u8] =
-    b"-ERR redweir: CLIENT TRACKING with REDIRECT is not supported through the proxy; use RESP3, where invalidations come on the same connection\r\n";
 
 /// A held request's time is up.
 pub fn hold_expired(after: Duration) -> Vec<u8> {

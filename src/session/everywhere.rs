@@ -1,7 +1,8 @@
 //! Commands that concern every node: ACL SETUSER, SCRIPT LOAD, SCRIPT KILL and their like.
 //!
 //! Must not wait for a replica longer than a moment. Invariant: the answer is the master's, and what the master refused no
-//! replica hears of; only a running script is looked for everywhere at once.
+//! replica hears of, whether it came alone, on a connection of the session's own or in a transaction; only a running script
+//! is looked for everywhere at once.
 
 use std::io;
 use std::rc::Rc;
@@ -10,6 +11,9 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::client::Answer;
+use super::filter::Filter;
+use super::roll::What;
 use super::{Session, errors};
 use crate::metrics::Count;
 use crate::resp::Args;
@@ -25,13 +29,10 @@ const PAUSE: Duration = Duration::from_millis(20);
 
 impl Session {
     /// The answer is the master's; the replicas follow if it did what was asked.
-    pub(super) async fn on_all_nodes(self: &Rc<Self>, name: &str, request: &[u8]) -> bool {
-        match name {
-            "script|exists" => return self.script_exists(request).await,
-            "script|kill" | "function|kill" => return self.kill_script(request).await,
-            _ => {}
-        }
+    pub(super) async fn everywhere(self: &Rc<Self>, name: &str, request: &[u8]) -> Answer {
         let asked = match name {
+            "script|exists" => return self.script_exists(request).await.into(),
+            "script|kill" | "function|kill" => return self.kill_script(request).await.into(),
             // The same when done twice.
             "script|load" | "script|flush" => self.ask(Want::Master, request).await.map(|(reply, lease)| {
                 self.front.pool.give_back(self.state.borrow().lane, lease);
@@ -40,17 +41,34 @@ impl Session {
             _ => self.once(request).await,
         };
         let reply = asked.unwrap_or_else(|text| text);
-        if reply.first() != Some(&b'-') {
-            match name {
-                "script|load" => {
-                    _ = self.front.scripts.store().put(Args::new(request).nth(2).unwrap_or_default(), true);
-                }
-                "script|flush" => self.front.scripts.store().clear(),
-                _ => {}
-            }
-            self.on_each(self.front.replicas(), request).await;
+        let last = self.followed(name, request, &reply).await;
+        Answer { reply, last }
+    }
+
+    /// The master has answered `request`: the others do as it did. True: it was the last thing this session may do.
+    pub(super) async fn followed(self: &Rc<Self>, name: &str, request: &[u8], reply: &[u8]) -> bool {
+        if reply.first() == Some(&b'-') || matches!(name, "script|exists" | "script|kill" | "function|kill") {
+            return false;
         }
-        self.local(&reply)
+        match name {
+            "script|load" => _ = self.front.scripts.store().put(Args::new(request).nth(2).unwrap_or_default(), true),
+            "script|flush" => self.front.scripts.store().clear(),
+            _ => {}
+        }
+        self.on_each(self.front.replicas(), request).await;
+        name == "acl|deluser" && self.expel(Args::new(request).skip(2)).await
+    }
+
+    /// Sessions of users that are gone end at once (acl.c ACLFreeUserAndKillClients). True: this is one of them.
+    async fn expel<'a>(&self, users: impl Iterator<Item = &'a [u8]>) -> bool {
+        let mut last = false;
+        // Nobody deletes the default user.
+        for user in users.filter(|user| *user != b"default") {
+            let filter = Filter::of_user(user);
+            last |= filter.matches(&self.card(&self.state.borrow()));
+            self.front.shared.common.roll.call(What::Kill(filter, self.id)).await;
+        }
+        last
     }
 
     /// A request to each of these nodes, all at once.
@@ -94,7 +112,7 @@ impl Session {
     }
 
     /// SCRIPT KILL, FUNCTION KILL: wherever the script runs. A node that runs one looks dead, so each that is known is asked.
-    async fn kill_script(self: &Rc<Self>, request: &[u8]) -> bool {
+    async fn kill_script(self: &Rc<Self>, request: &[u8]) -> Vec<u8> {
         let request: Rc<[u8]> = request.into();
         let master = self.front.target(Want::Master).map(|t| t.node);
         let mut nodes = JoinSet::new();
@@ -116,8 +134,7 @@ impl Session {
                 break;
             }
         }
-        let reply = best.map(|(_, reply)| reply);
-        self.local(&reply.unwrap_or_else(|| errors::no_connection(&"no node answers")))
+        best.map(|(_, reply)| reply).unwrap_or_else(|| errors::no_connection(&"no node answers"))
     }
 
     async fn patiently(&self, target: &Target, request: &[u8]) -> io::Result<Vec<u8>> {

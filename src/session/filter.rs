@@ -25,6 +25,11 @@ impl Filter {
         Self { ids: None, addr: None, laddr: None, user: None, sort: None, max_age: 0, skip_me: false }
     }
 
+    /// All sessions of one user.
+    pub fn of_user(user: &[u8]) -> Self {
+        Self { user: Some(user.to_vec()), ..Self::all() }
+    }
+
     /// CLIENT LIST [TYPE type] [ID id ...]; `words` begin with CLIENT.
     pub fn of_list(words: &[&[u8]]) -> Option<Self> {
         let all = Self::all();

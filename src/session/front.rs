@@ -169,7 +169,7 @@ impl Front {
             ClientAuth::Passthrough => None,
             ClientAuth::Proxy => self.node_login.clone(),
         };
-        Lane { login, resp, no_touch: false }
+        Lane { login, resp, no_touch: false, import_source: false }
     }
 
     pub fn topology(&self) -> Arc<Topology> {

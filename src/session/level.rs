@@ -45,9 +45,12 @@ impl State {
 impl Front {
     /// The level of who came in by `lane`.
     pub(super) fn level_of(&self, lane: LaneId) -> Level {
-        let login = self.pool.describe(lane).and_then(|lane| lane.login);
-        let user = login.as_ref().and_then(|login| login.username.as_deref());
-        Level { consistency: self.listener.level_of(user), staleness: self.listener.reads.staleness }
+        let lane = self.pool.describe(lane);
+        let user = lane.as_ref().and_then(|lane| lane.login.as_ref()?.username.as_deref());
+        // What an import is to see, only the master shows.
+        let imports = lane.as_ref().is_some_and(|lane| lane.import_source);
+        let consistency = if imports { Consistency::Strong } else { self.listener.level_of(user) };
+        Level { consistency, staleness: self.listener.reads.staleness }
     }
 
     /// The term, and the least offset of it that a read that comes now must be shown; `None`: only the master is sure.

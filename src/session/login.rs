@@ -3,6 +3,7 @@
 //! Must not check a password. Invariant: a session's commands travel only on connections its own login opened (or, with
 //! `client-auth = proxy` and no login, redweir's).
 
+use super::client::set_switch;
 use super::state::State;
 use super::{Session, errors};
 use crate::config::Login;
@@ -24,13 +25,9 @@ impl Session {
         }
         let reply = match self.ask(self.authority(), request).await {
             Ok((reply, lease)) => {
-                let (lane, resp) = {
-                    let s = self.state.borrow();
-                    (s.lane, s.resp)
-                };
-                let no_touch = self.front.pool.describe(lane).is_some_and(|lane| lane.no_touch);
-                match reply.starts_with(b"+OK") && login.is_some() {
-                    true if !self.adopt(Lane { login, resp, no_touch }, Some(lease)) => errors::LOGINS_FULL.to_vec(),
+                let old = self.front.pool.describe(self.state.borrow().lane);
+                match old.filter(|_| reply.starts_with(b"+OK") && login.is_some()) {
+                    Some(old) if !self.adopt(Lane { login, ..old }, Some(lease)) => errors::LOGINS_FULL.to_vec(),
                     _ => reply,
                 }
             }
@@ -68,12 +65,15 @@ impl Session {
         self.adopt(lane, (!named).then_some(lease))
     }
 
-    /// AUTH or HELLO went through on a connection of the session's own. `None`: there are too many different logins.
+    /// What changes a lane (AUTH, HELLO, CLIENT NO-TOUCH) went through on a connection of the session's own. `None`: there are
+    /// too many different logins.
     pub(super) fn greeted_pinned(&self, s: &mut State, request: &[u8], reply: &[u8]) -> Option<Vec<u8>> {
         let mut lane = self.front.pool.describe(s.lane)?;
         let words: Vec<&[u8]> = Args::new(request).collect();
-        let hello = words.first().is_some_and(|word| word.eq_ignore_ascii_case(b"hello"));
+        let is = |name: &[u8]| words.first().is_some_and(|word| word.eq_ignore_ascii_case(name));
+        let hello = is(b"hello");
         match words[..] {
+            _ if is(b"client") => set_switch(&mut lane, &words),
             _ if hello => {
                 if let Some(name) = greeting(&mut lane, request) {
                     s.name = name;

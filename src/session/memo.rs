@@ -65,14 +65,7 @@ fn header(request: &[u8]) -> Option<&[u8]> {
 mod tests {
     use super::*;
     use crate::command;
-    use crate::resp::encode;
-
-    fn request(line: &str) -> Vec<u8> {
-        let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
-        let mut out = Vec::new();
-        encode::request(&mut out, words.into_iter());
-        out
-    }
+    use crate::resp::encode::line as request;
 
     #[test]
     fn repeats_only_what_holds_for_every_argument() {

@@ -28,8 +28,8 @@ pub enum Admit {
     Behind(&'static [u8]),
     /// redweir's own answer, once everything before is answered.
     Answer(Vec<u8>),
-    /// CLIENT: answered from the session's own state, likewise.
-    Identity(&'static str),
+    /// Answered beside the connection, likewise: from the session's own state, or by all nodes.
+    Aside(&'static str),
 }
 
 /// What a reply still to come means to the session.
@@ -46,10 +46,12 @@ pub enum Expect {
     Abort,
     /// The connection's own id at the node, not the client's to see.
     Id,
-    /// AUTH or HELLO: with its success the session is somebody else, or speaks another version.
+    /// AUTH, HELLO and switches of CLIENT: with its success the session is somebody else, or wants other connections.
     Login,
     /// CLIENT TRACKING or CLIENT CACHING, to be remembered when accepted.
     Tracking,
+    /// It names the client that invalidations are redirected to.
+    Redirection,
     Monitor,
     /// EXEC: what was queued has happened, or not.
     Exec,
@@ -97,8 +99,6 @@ pub struct Pin {
     watching: bool,
     /// What the server has confirmed: channels, patterns, sharded channels.
     subscribed: [i64; 3],
-    /// A transaction held CLIENT TRACKING: what came of it is not known, so the pin is never free again.
-    unsure: bool,
     awaited: VecDeque<Awaited>,
     /// So many of these, from the front, are a transaction's that was carried out: no request of their own.
     inside: usize,
@@ -133,7 +133,7 @@ impl Pin {
     /// Whether what it holds can be told another node.
     pub fn can_move(&self) -> bool {
         let known = self.heard.is_known() && self.tracked.is_known();
-        !self.binds() && !self.unsure && !self.leaving && known
+        !self.binds() && !self.leaving && known
     }
 
     /// Something of it outlives its requests.
@@ -200,7 +200,8 @@ impl Pin {
     pub fn bound(&self) -> Bound {
         let subscribed = self.subscribed.map(|n| u32::try_from(n).unwrap_or(0));
         let (tracks, monitors) = (self.tracks(), self.monitors());
-        Bound { pinned: true, subscribed, queued: self.multi.then_some(self.queued), tracks, monitors }
+        let queued = self.multi.then_some(self.queued);
+        Bound { pinned: true, subscribed, queued, tracks, monitors, ..Bound::default() }
     }
 
     /// Something was forwarded already.
@@ -210,7 +211,7 @@ impl Pin {
 
     /// Messages may come: it has subscribed and is not known to have left everything.
     pub fn listens(&self) -> bool {
-        self.unsure || self.is_subscribed() || self.confirms()
+        self.is_subscribed() || self.confirms()
     }
 
     fn is_subscribed(&self) -> bool {
@@ -229,20 +230,20 @@ impl Pin {
         if self.is_quiet() || (is_subscription(name) && !self.multi && !self.alone) {
             return false;
         }
-        let local = matches!(verdict.class, Class::Forbidden | Class::Session | Class::Local);
+        let local = matches!(verdict.class, Class::Forbidden | Class::Session | Class::Local | Class::AllNodes);
         self.alone || self.confirms() || self.is_refused(verdict, name) || (local && !self.multi)
     }
 
     /// Not passed on: never, or not in a transaction.
     fn is_refused(&self, verdict: &Verdict, name: &str) -> bool {
         let may_monitor = self.may_monitor && !self.multi;
-        let named = matches!(name, "script|debug" | "client|reply") || (name == "monitor" && !may_monitor);
+        let named = name == "script|debug" || (name == "monitor" && !may_monitor);
         verdict.class == Class::Forbidden || named
     }
 
     /// In RESP2 a subscriber may only do what the server itself lets it.
     fn is_restricted(&self, resp: u8) -> bool {
-        self.is_subscribed() && !self.unsure && resp < 3
+        self.is_subscribed() && resp < 3
     }
 
     /// Judges the next request; what it returns must then be carried out.
@@ -253,7 +254,6 @@ impl Pin {
             "reset" if args == 1 => self.leave(Expect::Reset),
             "quit" => self.leave(Expect::Quit),
             _ if self.multi => self.queue(verdict, name, args),
-            "client|reply" if !self.is_restricted(resp) => Admit::Identity("client|reply"),
             _ if self.is_refused(verdict, name) => Admit::Answer(errors::forbidden(name)),
             _ if self.is_restricted(resp) && !is_subscription(name) => self.send(None),
             "multi" => {
@@ -269,7 +269,7 @@ impl Pin {
                 self.send(None)
             }
             "select" => self.send(argument.and_then(super::commands::number).map(Expect::Select)),
-            "auth" | "hello" => {
+            "auth" | "hello" | "client|no-touch" | "client|import-source" => {
                 (self.tainted, self.alone) = (true, true);
                 self.send(Some(Expect::Login))
             }
@@ -281,7 +281,7 @@ impl Pin {
                 (self.tainted, self.alone) = (true, true);
                 self.send(Some(Expect::Monitor))
             }
-            "client|trackinginfo" | "client|getredir" => self.send(None),
+            "client|trackinginfo" | "client|getredir" => self.send(Some(Expect::Redirection)),
             "wait" | "waitaof" if wrote => {
                 (self.blocks, self.alone) = (true, true);
                 self.send(Some(Expect::Swallow));
@@ -289,7 +289,9 @@ impl Pin {
                 Admit::Behind(FENCE)
             }
             _ if is_subscription(name) => self.subscribe(name, args),
-            _ if super::client::is_ours(name) => Admit::Identity(verdict.command.map_or("", |c| c.name)),
+            _ if super::client::is_ours(name) || verdict.class == Class::AllNodes => {
+                Admit::Aside(verdict.command.map_or("", |c| c.name))
+            }
             _ => {
                 self.alone = timeout::waits(verdict);
                 self.blocks |= self.alone || verdict.class == Class::Blocking;
@@ -318,7 +320,6 @@ impl Pin {
             _ => {
                 self.queued += 1;
                 self.db_unknown |= name == "select";
-                self.unsure |= name == "client|tracking";
                 let leaves = matches!(name, "auth" | "hello") || is_subscription(name);
                 self.tainted |= leaves || name.starts_with("client|");
                 self.send(None)
@@ -334,6 +335,11 @@ impl Pin {
     /// A request was refused here: a transaction it belonged to must not run.
     pub fn spoil(&mut self) {
         self.poisoned |= self.multi;
+    }
+
+    /// What goes out is queued, and acts with EXEC.
+    pub fn is_queueing(&self) -> bool {
+        self.multi
     }
 
     /// Neither a transaction nor a subscriber of RESP2: other commands are answered as ever.
@@ -443,6 +449,11 @@ impl Pin {
         self.tracked.accepted(request);
     }
 
+    /// Its invalidations go to another client.
+    pub fn redirects(&self) -> bool {
+        self.tracked.redirects()
+    }
+
     /// Another request was answered: a CLIENT CACHING before it is spent.
     pub fn caching_spent(&mut self) {
         self.tracked.moved_on();
@@ -472,12 +483,11 @@ fn is_subscription(name: &str) -> bool {
 mod tests {
     use super::*;
     use crate::command;
-    use crate::resp::{Args, encode};
+    use crate::resp::Args;
+    use crate::resp::encode::line as request;
 
     fn admit(pin: &mut Pin, line: &str) -> Admit {
-        let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
-        let mut request = Vec::new();
-        encode::request(&mut request, words.iter().copied());
+        let request = request(line);
         let args = Args::new(&request);
         pin.admit(&command::classify(args), args.clone().nth(1), args.remaining(), 2, false)
     }
@@ -539,10 +549,7 @@ mod tests {
     }
 
     fn must_wait(pin: &Pin, line: &str) -> bool {
-        let mut request = Vec::new();
-        let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
-        encode::request(&mut request, words.into_iter());
-        pin.must_wait(&command::classify(Args::new(&request)))
+        pin.must_wait(&command::classify(Args::new(&request(line))))
     }
 
     #[test]

@@ -3,6 +3,8 @@
 //! Also the way of a request too large to be held: it streams through. Must not buffer a large value. Invariant: what a
 //! slow side cannot take stops the other side's reading, and nobody else's; only subscribers are read for on, and cut off.
 
+mod ear;
+mod executed;
 mod from_client;
 mod from_node;
 mod queued;
@@ -49,6 +51,8 @@ enum End {
     Moved,
     /// Somebody wants the blocking command to end.
     Unblock(Unblock),
+    /// The client wants its invalidations sent to this one.
+    Redirect(u64),
 }
 
 /// A request on its way to the node, or there, and not answered.
@@ -96,6 +100,9 @@ struct Relay {
     queued: queued::Queued,
     /// A login or subscription in the open transaction was not kept: what EXEC did is not known.
     blind: bool,
+    /// Where the node sends the invalidations that are for another client.
+    ear: Option<ear::Ear>,
+    redirect: Option<ear::Redirect>,
     /// Since when no node has answered anything.
     stuck: Option<Instant>,
     begun: Instant,
@@ -242,6 +249,8 @@ impl Relay {
             again: Vec::new(),
             queued: queued::Queued::default(),
             blind: false,
+            ear: None,
+            redirect: None,
             stuck: None,
             begun: Instant::now(),
         }
@@ -290,7 +299,13 @@ impl Relay {
             if self.pin.is_quiet() && self.conclude(session, s) {
                 return Poll::Ready(End::Lost);
             }
-            if self.pin.is_free() && self.out.is_empty() && !self.streaming && s.out.is_empty() && self.settled(s) {
+            if self.pin.is_free()
+                && !s.asking
+                && self.out.is_empty()
+                && !self.streaming
+                && s.out.is_empty()
+                && self.settled(s)
+            {
                 return Poll::Ready(End::Free);
             }
             if self.parting && self.pin.is_quiet() {
@@ -312,7 +327,7 @@ impl Relay {
             if self.eof && (self.pin.blocks || self.streaming || self.pin.lasts()) {
                 return Poll::Ready(End::Close);
             }
-            (s.bound, s.blocked) = (self.pin.bound(), self.will_wait());
+            (s.bound, s.blocked) = (self.bound(), self.will_wait());
             if moved {
                 s.active = session.front.clock.now();
             }
@@ -323,11 +338,21 @@ impl Relay {
         }
     }
 
+    /// What CLIENT LIST shows of it.
+    fn bound(&self) -> Bound {
+        let ear = self.ear.as_ref().filter(|_| self.pin.redirects());
+        let broken = ear.is_some_and(ear::Ear::is_broken);
+        Bound { redirect: ear.map_or(0, ear::Ear::to), broken, ..self.pin.bound() }
+    }
+
     /// What keeps it from going on at this node.
     fn interrupted(&self, session: &Session, s: &mut State) -> Option<End> {
         s.blocked = self.will_wait();
         if self.parting {
             return None;
+        }
+        if self.ear.as_ref().is_some_and(ear::Ear::is_lost) {
+            return Some(End::Lost);
         }
         if !s.blocked {
             s.unblock = None;

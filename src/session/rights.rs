@@ -36,7 +36,7 @@ fn harmless(name: &str) -> &'static [&'static [u8]] {
     match name {
         "client|setname" => &[b""],
         "client|setinfo" => &[b"LIB-NAME", b""],
-        "client|no-evict" | "client|import-source" => &[b"OFF"],
+        "client|no-evict" => &[b"OFF"],
         "client|reply" => &[b"ON"],
         "client|capa" => &[b"none"],
         _ => &[],

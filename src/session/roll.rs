@@ -29,6 +29,10 @@ pub enum What {
     /// The asking session itself is left out.
     Kill(Filter, u64),
     Unblock(u64, Unblock),
+    /// Whether a client is there.
+    Find(u64),
+    /// What a client that redirects to this one may have cached, as the node named it.
+    Invalidated(u64, Vec<Vec<u8>>),
 }
 
 /// A session that was meant, with its line if that was asked for.
@@ -96,7 +100,7 @@ impl Front {
                 ids.iter().filter_map(|id| self.session(*id)).collect()
             }
             What::List(_) | What::Kill(..) => self.sessions(),
-            What::Unblock(id, _) => self.session(*id).into_iter().collect(),
+            What::Unblock(id, _) | What::Find(id) | What::Invalidated(id, _) => self.session(*id).into_iter().collect(),
         };
         let mut found = Vec::new();
         for some in meant.chunks(AT_ONCE) {
@@ -132,6 +136,11 @@ fn act(session: &Rc<Session>, what: &What) -> Option<Found> {
             }
             s.unblock = Some(*how);
             s.wake();
+            String::new()
+        }
+        What::Find(_) => String::new(),
+        What::Invalidated(_, all) => {
+            all.iter().for_each(|keys| session.invalidated(s, keys));
             String::new()
         }
     };

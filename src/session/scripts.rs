@@ -214,9 +214,9 @@ impl Session {
     }
 
     /// SCRIPT EXISTS: what a node can be given when it is needed is there.
-    pub(super) async fn script_exists(&self, request: &[u8]) -> bool {
+    pub(super) async fn script_exists(&self, request: &[u8]) -> Vec<u8> {
         let lane = self.state.borrow().lane;
-        let reply = match self.ask(Want::Master, request).await {
+        match self.ask(Want::Master, request).await {
             Ok((mut reply, mut lease)) => {
                 if self.complete(request, &mut reply, &mut lease).await {
                     self.front.pool.give_back(lane, lease);
@@ -224,8 +224,7 @@ impl Session {
                 reply
             }
             Err(text) => text,
-        };
-        self.local(&reply)
+        }
     }
 
     /// Loads what `reply` says is missing and redweir has. False: the connection is of no more use.

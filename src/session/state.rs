@@ -151,6 +151,10 @@ pub struct State {
     pub bound: Bound,
     /// An answer that other sessions have a part in is on its way; a relay takes no request meanwhile.
     pub asking: bool,
+    /// Part of a reply was handed on: nothing else may come before the rest.
+    pub torn: bool,
+    /// What is to come right behind it.
+    pub late: Vec<u8>,
     /// A blocking command of its own is waiting at a node.
     pub blocked: bool,
     /// Somebody wants it to end; the relay takes this up.
@@ -213,6 +217,8 @@ impl State {
             avoid: None,
             bound: Bound::default(),
             asking: false,
+            torn: false,
+            late: Vec::new(),
             blocked: false,
             unblock: None,
             backlogged: false,

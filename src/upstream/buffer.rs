@@ -30,6 +30,18 @@ impl Buffer {
         self.end - self.start == self.bytes.len()
     }
 
+    /// Makes it larger, up to `most` bytes. False: it is as large as that.
+    pub fn grow(&mut self, most: usize) -> bool {
+        let len = (self.bytes.len() * 2).min(most);
+        let grows = len > self.bytes.len();
+        if grows {
+            let mut bytes = vec![0; len].into_boxed_slice();
+            bytes[..self.end].copy_from_slice(&self.bytes[..self.end]);
+            self.bytes = bytes;
+        }
+        grows
+    }
+
     #[inline]
     pub fn consume(&mut self, n: usize) {
         self.start = (self.start + n).min(self.end);

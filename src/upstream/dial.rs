@@ -31,6 +31,8 @@ pub struct Lane {
     pub resp: u8,
     /// Reads leave no trace in the keys' access times (CLIENT NO-TOUCH).
     pub no_touch: bool,
+    /// Sees keys past their time at a master in import mode (Valkey's CLIENT IMPORT-SOURCE).
+    pub import_source: bool,
 }
 
 /// Why there is no connection.
@@ -100,9 +102,10 @@ async fn handshake(stream: &mut TcpStream, lane: &Lane) -> Result<(), Refused> {
             other => other?,
         }
     }
-    if lane.no_touch {
-        // A node too old for it is used all the same: the one that was asked knew it.
-        match exchange_ok(stream, &[b"CLIENT", b"NO-TOUCH", b"ON"]).await {
+    let switches: [(bool, &[u8]); 2] = [(lane.no_touch, b"NO-TOUCH"), (lane.import_source, b"IMPORT-SOURCE")];
+    for (_, switch) in switches.into_iter().filter(|(on, _)| *on) {
+        // A node that does not take it is used all the same: the one that was asked did.
+        match exchange_ok(stream, &[b"CLIENT", switch, b"ON"]).await {
             Err(Refused::Handshake(_)) => {}
             other => other?,
         }

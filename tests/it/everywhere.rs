@@ -65,6 +65,93 @@ fn a_session_of_a_deleted_user_runs_nothing_more() {
 }
 
 #[test]
+fn sessions_of_a_deleted_user_end_at_once_on_every_thread_and_those_of_others_do_not() {
+    let stage = plain_stage(1);
+    let proxy = Proxy::start(&stage, &["--workers", "2"]);
+    proxy.wait_readers(1);
+    let mut admin = proxy.client();
+    for user in ["bob", "eve"] {
+        assert_eq!(call(&mut admin, &format!("ACL SETUSER {user} on >secret ~* &* +@all")), ok());
+    }
+    // Idle, in a transaction, subscribed, blocked.
+    let mut bobs: Vec<Client> = (0..12).map(|_| logged_in(&proxy, "bob", "secret")).collect();
+    for (n, bob) in bobs.iter_mut().enumerate() {
+        match n % 4 {
+            1 => _ = call(bob, "MULTI"),
+            2 => _ = call(bob, "SUBSCRIBE a"),
+            3 => bob.send(b"*3\r\n$5\r\nBLPOP\r\n$1\r\nq\r\n$1\r\n0\r\n").expect("sent"),
+            _ => {}
+        }
+    }
+    let mut eve = logged_in(&proxy, "eve", "secret");
+    let mut last = logged_in(&proxy, "bob", "secret");
+    // It has its answer, and goes with the others.
+    assert_eq!(call(&mut last, "ACL DELUSER nobody bob"), Reply::Int(1));
+    for bob in bobs.iter_mut().chain([&mut last]) {
+        let said = bob.read();
+        assert!(said.is_err(), "closed without another word, not {said:?}");
+    }
+    assert_eq!(call(&mut eve, "ACL WHOAMI"), bulk("eve"));
+    assert_eq!(call(&mut admin, "ACL DELUSER bob"), Reply::Int(0));
+    assert_eq!(call(&mut admin, "ACL WHOAMI"), bulk("default"));
+}
+
+#[test]
+fn what_is_set_on_a_connection_of_ones_own_or_in_a_transaction_is_set_everywhere() {
+    let stage = plain_stage(2);
+    let proxy = Proxy::start(&stage, &[]);
+    proxy.wait_readers(2);
+    let sha = "61799eb222cf8fbe0faaff0e94d0d030ac02371f";
+    let ways: [(&[&str], &[&str]); 3] =
+        [(&["WATCH k"], &["UNWATCH"]), (&["HELLO 3", "SUBSCRIBE a"], &["UNSUBSCRIBE a"]), (&["MULTI"], &["EXEC"])];
+    for (before, behind) in ways {
+        let mut client = proxy.client();
+        before.iter().for_each(|line| _ = call(&mut client, line));
+        let queued = before == ["MULTI"];
+        let mut expect = |line: &str, expected: Reply, after: &dyn Fn()| {
+            let reply = call(&mut client, line);
+            assert_eq!(reply, if queued { Reply::Status("QUEUED".into()) } else { expected }, "{line}");
+            if !queued {
+                after();
+            }
+        };
+        let there = |there: bool| {
+            for reply in on_nodes(&stage, "ACL GETUSER ann") {
+                assert_eq!(reply != Reply::Nil, there);
+            }
+            for reply in on_nodes(&stage, &format!("SCRIPT EXISTS {sha}")) {
+                assert_eq!(reply.items(), [Reply::Int(i64::from(there))]);
+            }
+        };
+        expect("ACL SETUSER ann on >secret ~* +@all", ok(), &|| {});
+        expect("SCRIPT LOAD return{1,2}", bulk(sha), &|| {});
+        if !queued {
+            there(true);
+        }
+        expect("SCRIPT FLUSH", ok(), &|| {});
+        expect("ACL DELUSER ann", Reply::Int(1), &|| there(false));
+        for line in behind {
+            let reply = call(&mut client, line);
+            assert!(!reply.is_error(), "{reply:?}");
+            if queued {
+                assert_eq!(reply.items().len(), 4);
+            }
+        }
+        there(false);
+        assert_eq!(call(&mut client, "SET k v"), ok());
+    }
+    let mut client = proxy.client();
+    call(&mut client, "MULTI");
+    call(&mut client, "ACL SETUSER ann on >secret ~* +@all");
+    call(&mut client, "ACL SETUSER ann nonsense");
+    assert!(call(&mut client, "EXEC").items()[1].is_error());
+    for reply in on_nodes(&stage, "ACL GETUSER ann") {
+        assert_ne!(reply, Reply::Nil);
+    }
+    assert_eq!(proxy.metric("redweir_replica_failures_total", &[]), 0.0, "no replica heard of what the master refused");
+}
+
+#[test]
 fn a_replica_that_does_not_follow_is_reported_and_holds_nobody_up() {
     let mut stage = plain_stage(2);
     let proxy = Proxy::start(&stage, &["--down-after", "60s"]);

@@ -582,8 +582,6 @@ fn tracking_in_all_its_modes_answers_as_redis_does() {
         };
         assert_eq!(reply(proxy.port), reply(stage.nodes[0].port), "{lines:?}");
     }
-    let [_, mut client] = both(&proxy);
-    assert!(call(&mut client, "CLIENT TRACKING on REDIRECT 5").text().contains("RESP3"));
 }
 
 #[test]

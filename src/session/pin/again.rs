@@ -61,13 +61,7 @@ pub fn rest(request: &[u8], open: u64) -> Vec<u8> {
 mod tests {
     use super::*;
     use crate::command;
-
-    fn request(line: &str) -> Vec<u8> {
-        let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
-        let mut out = Vec::new();
-        encode::request(&mut out, words.into_iter());
-        out
-    }
+    use crate::resp::encode::line as request;
 
     #[test]
     fn decides_by_what_a_second_execution_would_do() {

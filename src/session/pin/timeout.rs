@@ -110,13 +110,7 @@ fn read(word: &[u8], unit: Unit) -> Option<Duration> {
 mod tests {
     use super::*;
     use crate::command;
-
-    fn request(line: &str) -> Vec<u8> {
-        let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
-        let mut out = Vec::new();
-        encode::request(&mut out, words.into_iter());
-        out
-    }
+    use crate::resp::encode::line as request;
 
     #[test]
     fn each_command_keeps_what_is_left_of_its_time() {

@@ -3,6 +3,7 @@
 //! Must not judge what a request does to the pin. Invariant: what was taken leaves the input in the same call, so nothing
 //! is forwarded twice.
 
+use std::borrow::Cow;
 use std::io;
 use std::pin::Pin as StdPin;
 use std::task::{Context, Poll, ready};
@@ -18,6 +19,7 @@ use crate::route::Want;
 use crate::session::input::mended;
 use crate::session::pin::again::Again;
 use crate::session::pin::{Admit, tracked};
+use crate::session::ruled::Ruled;
 use crate::session::state::State;
 use crate::session::{Session, errors};
 use crate::topology::Hint;
@@ -100,7 +102,7 @@ impl Relay {
             }
         }
         s.input.drain(..taken);
-        end
+        end.or_else(|| self.redirect.take_if(|redirect| redirect.answer.is_none()).map(|r| End::Redirect(r.id)))
     }
 
     /// Bytes of a request that is streaming, from `at` on: how many went through. A violation ends the session.
@@ -121,9 +123,19 @@ impl Relay {
             session.push(s, &text);
             return Some(End::Over);
         }
+        let mut verdict = *verdict;
+        if verdict.command.is_some_and(|c| c.name == "client|tracking") {
+            // Whom it names would have to be found in what streams by.
+            session.push(s, &errors::unsupported("client|tracking"));
+            return Some(End::Over);
+        }
+        if verdict.class == command::Class::AllNodes {
+            // Nobody keeps it for the other nodes.
+            verdict.class = command::Class::Write;
+        }
         self.sent.push_back(Sent { at: Instant::now(), again: Again::Never, bytes: Vec::new() });
         s.wrote = true;
-        match self.pin.admit(verdict, None, 2, s.resp, s.wrote) {
+        match self.pin.admit(&verdict, None, 2, s.resp, s.wrote) {
             Admit::Forward => {
                 self.streaming = true;
                 None
@@ -170,7 +182,6 @@ impl Relay {
             Ok(ruled) => ruled,
             Err(text) => return self.refuse(session, s, &text),
         };
-        let args = Args::new(&ruled.real);
         let verdict = ruled.verdict();
         let unknown = verdict.class == command::Class::Unknown;
         if unknown && self.pin.is_open(s.resp) && session.is_ours(&ruled.real) {
@@ -189,51 +200,82 @@ impl Relay {
             s.scanner.reset();
             return false;
         }
+        let sent = match self.as_told(&verdict, &ruled.sent) {
+            Ok(Some(sent)) => sent,
+            Err(text) => return self.refuse(session, s, &text),
+            Ok(None) => {
+                s.scanner.reset();
+                return false;
+            }
+        };
         session.notice_script(&verdict, &request);
         s.acts_on(verdict.command.map_or("", |c| c.name));
-        if verdict.command.is_some_and(|c| c.name == "client|tracking") && tracked::redirects(&ruled.real) {
-            session.push(s, errors::NO_REDIRECT);
-            s.silence.end_next();
-            return true;
+        self.carry_out(session, s, &verdict, &ruled, sent.into_owned());
+        s.wrote |= !local;
+        if unknown {
+            session.front.view.suspect(Hint::UnknownName);
         }
+        let reason = if unknown { Reason::Unknown } else { Reason::Pinned };
+        session.front.cells.routed(self.lease.target.node, Label::Pinned, reason, 1);
+        true
+    }
+
+    fn carry_out(
+        &mut self,
+        session: &Session,
+        s: &mut State,
+        verdict: &command::Verdict,
+        ruled: &Ruled,
+        sent: Vec<u8>,
+    ) {
+        let args = Args::new(&ruled.real);
         let most = session.front.limits.large_bytes;
         // What is sent again is judged again, and must be as the client said it.
-        let again = if ruled.is_plain() { self.pin.again(&verdict) } else { Again::Never };
+        let again = if ruled.is_plain() { self.pin.again(verdict) } else { Again::Never };
         if again == Again::Waiting && self.lease.id.is_none() {
             self.pin.ask_id();
             self.send(CLIENT_ID.to_vec(), Again::Ours, most);
         }
-        let admitted = self.pin.admit(&verdict, args.clone().nth(1), args.remaining(), s.resp, s.wrote);
-        match admitted {
-            Admit::Forward => self.send(ruled.sent.into_owned(), again, most),
+        match self.pin.admit(verdict, args.clone().nth(1), args.remaining(), s.resp, s.wrote) {
+            Admit::Forward if self.pin.is_queueing() => {
+                self.out.push(queued::as_sent(&sent));
+                self.note_sent(sent, again, most);
+            }
+            Admit::Forward => self.send(sent, again, most),
             Admit::Instead(other) => self.send(other.to_vec(), Again::Never, most),
             Admit::Behind(first) => {
                 self.send(first.to_vec(), Again::Ours, most);
-                self.send(ruled.sent.into_owned(), again, most);
+                self.send(sent, again, most);
             }
             Admit::Answer(text) => {
                 session.front.cells.count(Count::RefusedForbidden, 1);
                 session.push(s, &text);
                 s.silence.end_next();
             }
-            Admit::Identity(name) => {
-                session.client_aside(s, name, &ruled.real);
+            // Nodes are told in their words, redweir looks at its own.
+            Admit::Aside(name) => {
+                let all_nodes = verdict.class == command::Class::AllNodes;
+                session.answer_aside(s, name, if all_nodes { &ruled.sent } else { &ruled.real });
             }
         }
-        s.wrote |= !local;
-        let reason = if verdict.class == command::Class::Unknown {
-            session.front.view.suspect(Hint::UnknownName);
-            Reason::Unknown
-        } else {
-            Reason::Pinned
-        };
-        session.front.cells.routed(self.lease.target.node, Label::Pinned, reason, 1);
-        true
+    }
+
+    /// What the node is told: a CLIENT TRACKING names a connection of redweir's there. `None`: not yet.
+    fn as_told<'a>(&mut self, verdict: &command::Verdict, request: &'a [u8]) -> Result<Option<Cow<'a, [u8]>>, Vec<u8>> {
+        let tracks = verdict.command.is_some_and(|c| c.name == "client|tracking");
+        let Some(id) = tracked::redirected_to(request).filter(|_| tracks) else { return Ok(Some(request.into())) };
+        let there = self.redirected(id).transpose()?;
+        Ok(there.map(|there| tracked::redirecting(request, there).into()))
     }
 
     /// Puts a request on its way, as the pin has counted it; kept as long as all of them are no more than `most` bytes.
     pub(super) fn send(&mut self, request: Vec<u8>, again: Again, most: usize) {
         self.out.push(&request);
+        self.note_sent(request, again, most);
+    }
+
+    /// A request is on its way.
+    fn note_sent(&mut self, request: Vec<u8>, again: Again, most: usize) {
         let fits = self.kept + request.len() <= most;
         self.blind |= !fits && queued::leaves_traces(&request) && self.pin.binds();
         let (again, bytes) = if fits { (again, request) } else { (Again::Never, Vec::new()) };

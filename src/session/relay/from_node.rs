@@ -5,7 +5,7 @@
 use std::task::{Context, Poll, ready};
 
 use super::queued::{QUEUED, Queued};
-use super::{End, Relay, Repeat, Sent, unblock};
+use super::{End, FULL, Relay, Repeat, Sent, unblock};
 use crate::metrics::Count;
 use crate::resp::Found;
 use crate::route::Want;
@@ -32,20 +32,28 @@ impl Relay {
             }
             match self.scanner.scan(input) {
                 Found::Whole { len } => {
-                    let frame = self.piece.take().unwrap_or_else(|| self.frame(s.resp, &input[..len]));
+                    let piece = self.piece.take();
+                    let frame = piece.unwrap_or_else(|| self.frame(s.resp, &input[..len]));
                     let bytes = input[..len].to_vec();
                     self.buffer.consume(len);
                     if let Some(end) = self.pass(session, s, frame, &bytes) {
                         return Poll::Ready(Some(end));
                     }
+                    if piece.is_some() {
+                        session.mend(s);
+                    }
+                }
+                Found::Part { .. } if self.buffer.is_full() && self.must_be_whole(input) => {
+                    if !self.buffer.grow(session.front.limits.large_bytes.max(FULL)) {
+                        // What went through would have to be found in what is passed on piece by piece.
+                        return Poll::Ready(Some(End::Close));
+                    }
+                    return Poll::Ready(None);
                 }
                 Found::Part { ready } if ready > 0 && (self.buffer.is_full() || self.piece.is_some()) => {
                     if self.piece.is_none() {
                         self.piece = Some(self.frame(s.resp, &input[..ready]));
-                        if self.queued.must_be_seen() {
-                            // Whether they went through would have to be found in what is passed on piece by piece.
-                            return Poll::Ready(Some(End::Close));
-                        }
+                        s.torn = true;
                         if pubsub::begins_confirmation(&input[..ready]) {
                             self.pin.forget_names();
                         }
@@ -61,6 +69,12 @@ impl Relay {
                 Found::Garbage => return Poll::Ready(Some(End::Close)),
             }
         }
+    }
+
+    /// It is an EXEC's reply that redweir has to look into.
+    fn must_be_whole(&self, input: &[u8]) -> bool {
+        let exec = self.piece.is_none() && self.pin.expected(Frame::Reply) == Some(Expect::Exec);
+        exec && input.first() == Some(&b'*') && self.queued.must_be_seen()
     }
 
     fn frame(&self, resp: u8, bytes: &[u8]) -> Frame {
@@ -90,6 +104,8 @@ impl Relay {
         }
         self.stuck = None;
         let request = sent.as_ref().map_or(&[][..], |sent| &sent.bytes);
+        let told = if expected == Some(Expect::Redirection) { self.told(bytes) } else { Vec::new() };
+        let bytes = if told.is_empty() { bytes } else { &told };
         match expected {
             Some(Expect::Abort) => {
                 session.push(s, errors::EXECABORT);
@@ -97,10 +113,18 @@ impl Relay {
                 return None;
             }
             Some(Expect::Login) if !failed => return self.log_in(session, s, request, bytes),
-            _ => {
-                if let Err(end) = self.learn(session, s, expected, request, bytes) {
-                    return Some(end);
+            Some(Expect::Exec) => match self.executed(session, s, bytes) {
+                Ok(None) => {}
+                Ok(Some(done)) => {
+                    self.pin.caching_spent();
+                    self.settle_as_is(session, s);
+                    session.conclude_exec(s, done);
+                    return None;
                 }
+                Err(end) => return Some(end),
+            },
+            _ => {
+                self.learn(s, expected, request, bytes);
             }
         }
         if sent.is_some() && expected != Some(Expect::Tracking) {
@@ -131,38 +155,16 @@ impl Relay {
     }
 
     /// What an answer means to the session.
-    ///
-    /// # Errors
-    /// The end of a session of which it is not known whose it is.
-    fn learn(
-        &mut self,
-        session: &Session,
-        s: &mut State,
-        expected: Option<Expect>,
-        request: &[u8],
-        reply: &[u8],
-    ) -> Result<(), End> {
+    fn learn(&mut self, s: &mut State, expected: Option<Expect>, request: &[u8], reply: &[u8]) {
         match expected {
             Some(Expect::Select(db)) if reply == errors::OK => s.db = db,
             Some(Expect::Multi) if reply.first() == Some(&b'-') => self.pin.multi_failed(),
             Some(Expect::Multi) => self.queued = Queued::default(),
-            Some(Expect::Tracking) if reply == errors::OK => self.pin.tracking(request),
+            Some(Expect::Tracking) if reply == errors::OK => self.tracks(request),
             Some(Expect::Monitor) if reply == errors::OK => self.pin.begin_monitor(),
-            Some(Expect::Exec) if std::mem::take(&mut self.blind) => return Err(End::Over),
-            Some(Expect::Exec) => {
-                if let Some((queued, elements)) = self.queued.subscriptions(reply) {
-                    self.pin.executed(queued, &elements, session.front.limits.client_output_bytes);
-                }
-                for (login, answer) in std::mem::take(&mut self.queued).logins(reply) {
-                    if session.greeted_pinned(s, &login, answer).is_none() {
-                        return Err(End::Over);
-                    }
-                }
-            }
             None if reply == QUEUED => self.queued.note(request),
             _ => {}
         }
-        Ok(())
     }
 
     /// AUTH or HELLO has succeeded.
@@ -258,7 +260,7 @@ impl Relay {
 }
 
 impl Session {
-    fn push_frame(&self, s: &mut State, frame: Frame, bytes: &[u8]) {
+    pub(super) fn push_frame(&self, s: &mut State, frame: Frame, bytes: &[u8]) {
         // Subscribers hear even what is said in silence (networking.c prepareClientToWrite: CLIENT_PUSHING).
         let silence = s.silence;
         if frame != Frame::Reply {

@@ -1,8 +1,8 @@
-//! Logins inside a transaction: which they are, and what EXEC says of them. Pure.
+//! What of an open transaction concerns redweir: which requests they are, and what EXEC says of each. Pure.
 //!
 //! Invariant: counts what the server has queued since MULTI, nothing else.
 
-use crate::command;
+use crate::command::{self, Class};
 use crate::resp::{Args, Found, ReplyScanner};
 use crate::session::pin::Awaited;
 
@@ -10,94 +10,163 @@ pub const QUEUED: &[u8] = b"+QUEUED\r\n";
 
 #[derive(Debug, Default)]
 pub struct Queued {
-    n: usize,
-    /// AUTH and HELLO, each with its place in the transaction.
-    logins: Vec<(usize, Vec<u8>)>,
     /// What each brings when carried out.
     brings: Vec<Awaited>,
+    /// Logins, CLIENT and what concerns all nodes, each with its place in the transaction.
+    noted: Vec<(usize, Vec<u8>)>,
     subscribes: bool,
 }
 
-/// Whether what it does, carried out in a transaction, outlives that.
+/// One element of EXEC's reply.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Element<'a> {
+    pub bytes: &'a [u8],
+    /// The request it answers, where that is of interest.
+    pub request: Option<Vec<u8>>,
+}
+
+/// What EXEC's reply is made of.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Carried<'a> {
+    pub header: &'a [u8],
+    pub elements: Vec<Element<'a>>,
+    /// What the requests bring, when there are subscriptions among them.
+    pub brings: Option<Vec<Awaited>>,
+}
+
+fn concerns(request: &[u8]) -> bool {
+    let verdict = command::classify(Args::new(request));
+    let name = verdict.command.map_or("", |c| c.name);
+    matches!(name, "auth" | "hello") || name.starts_with("client|") || verdict.class == Class::AllNodes
+}
+
+/// Whether what it does, carried out in a transaction, is redweir's to know.
 pub fn leaves_traces(request: &[u8]) -> bool {
     let name = command::classify(Args::new(request)).command.map_or("", |c| c.name);
-    matches!(name, "auth" | "hello") || Awaited::by(name, 1) != Awaited::Reply(None)
+    concerns(request) || Awaited::by(name, 1) != Awaited::Reply(None)
+}
+
+/// In what form a node is given a request to be queued: one that would have no reply there gets one.
+pub fn as_sent(request: &[u8]) -> &[u8] {
+    const REPLY_ON: &[u8] = b"*3\r\n$6\r\nCLIENT\r\n$5\r\nREPLY\r\n$2\r\nON\r\n";
+    let words: Vec<&[u8]> = Args::new(request).take(4).collect();
+    let is = |word: &[u8], name: &[u8]| word.eq_ignore_ascii_case(name);
+    match words[..] {
+        [client, reply, mode]
+            if is(client, b"client") && is(reply, b"reply") && (is(mode, b"off") || is(mode, b"skip")) =>
+        {
+            REPLY_ON
+        }
+        _ => request,
+    }
 }
 
 impl Queued {
     /// The server has queued `request`.
     pub fn note(&mut self, request: &[u8]) {
         let name = command::classify(Args::new(request)).command.map_or("", |c| c.name);
-        if matches!(name, "auth" | "hello") {
-            self.logins.push((self.n, request.to_vec()));
+        if concerns(request) {
+            self.noted.push((self.brings.len(), request.to_vec()));
         }
         let brings = Awaited::by(name, Args::new(request).remaining());
         self.subscribes |= brings != Awaited::Reply(None);
         self.brings.push(brings);
-        self.n += 1;
-    }
-
-    /// What a transaction with subscriptions in it brings, and the elements of `exec` that are the first of that.
-    pub fn subscriptions<'a>(&mut self, exec: &'a [u8]) -> Option<(Vec<Awaited>, Vec<&'a [u8]>)> {
-        let went = self.subscribes && exec.first() == Some(&b'*') && !exec.starts_with(b"*-");
-        went.then(|| (std::mem::take(&mut self.brings), elements(exec)))
     }
 
     /// What EXEC says must be seen whole.
     pub fn must_be_seen(&self) -> bool {
-        self.subscribes || !self.logins.is_empty()
+        self.subscribes || !self.noted.is_empty()
     }
 
-    /// The logins that went through, with the server's answers, as the reply to EXEC tells.
-    pub fn logins(self, exec: &[u8]) -> Vec<(Vec<u8>, &[u8])> {
-        if self.logins.is_empty() || exec.first() != Some(&b'*') {
-            return Vec::new();
+    /// What was carried out, when something was. A subscription to several names has an answer for each, while the array
+    /// counts requests (pubsub.c, multi.c). `Err`: which answer is whose cannot be told.
+    pub fn carried_out(self, exec: &[u8]) -> Result<Option<Carried<'_>>, ()> {
+        if !self.must_be_seen() || exec.first() != Some(&b'*') || exec.starts_with(b"*-") {
+            return Ok(None);
         }
-        let answers = elements(exec);
-        let went = |(at, request): (usize, Vec<u8>)| {
-            let answer = answers.get(at).copied().filter(|a| a.first() != Some(&b'-'))?;
-            Some((request, answer))
-        };
-        self.logins.into_iter().filter_map(went).collect()
+        let (header, answers) = elements(exec);
+        let mut elements: Vec<_> = answers.into_iter().map(|bytes| Element { bytes, request: None }).collect();
+        let mut noted = self.noted.into_iter().peekable();
+        let mut at = 0;
+        for (place, brings) in self.brings.iter().enumerate() {
+            if noted.peek().is_none() {
+                break;
+            }
+            let Some(first) = elements.get_mut(at) else { return Err(()) };
+            let failed = first.bytes.first() == Some(&b'-');
+            if let Some((_, request)) = noted.next_if(|(noted, _)| *noted == place) {
+                first.request = Some(request);
+            }
+            at += match brings {
+                Awaited::Confirms(names) if !failed => usize::try_from(*names).unwrap_or(usize::MAX),
+                Awaited::Everything(_) if noted.peek().is_some() => return Err(()),
+                _ => 1,
+            };
+        }
+        Ok(Some(Carried { header, elements, brings: self.subscribes.then_some(self.brings) }))
     }
 }
 
-/// The elements of a whole array.
-fn elements(array: &[u8]) -> Vec<&[u8]> {
+/// The header of a whole array, and its elements.
+fn elements(array: &[u8]) -> (&[u8], Vec<&[u8]>) {
     let header = array.iter().position(|b| *b == b'\n').map_or(array.len(), |end| end + 1);
-    let mut rest = &array[header..];
+    let (header, mut rest) = array.split_at(header);
     let mut out = Vec::new();
     while let (false, Found::Whole { len }) = (rest.is_empty(), ReplyScanner::default().scan(rest)) {
         let (element, behind) = rest.split_at(len);
         out.push(element);
         rest = behind;
     }
-    out
+    (header, out)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::resp::encode;
+    use crate::resp::encode::line as request;
 
-    fn request(line: &str) -> Vec<u8> {
-        let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
-        let mut out = Vec::new();
-        encode::request(&mut out, words.into_iter());
-        out
+    fn after<'a>(lines: &[&str], exec: &'a [u8]) -> Result<Option<Carried<'a>>, ()> {
+        let mut queued = Queued::default();
+        lines.iter().for_each(|line| queued.note(&request(line)));
+        queued.carried_out(exec)
     }
 
     #[test]
-    fn exec_tells_which_logins_went_through() {
-        let lines = ["SET k v", "AUTH ann wrong", "LRANGE l 0 -1", "AUTH ann secret"];
-        let after = |exec: &[u8]| {
-            let mut queued = Queued::default();
-            lines.iter().for_each(|line| queued.note(&request(line)));
-            queued.logins(exec).into_iter().map(|(r, a)| (r, a.to_vec())).collect::<Vec<_>>()
-        };
-        let exec = b"*4\r\n+OK\r\n-WRONGPASS no\r\n*2\r\n$1\r\na\r\n$1\r\nb\r\n+OK\r\n";
-        assert_eq!(after(exec), [(request("AUTH ann secret"), b"+OK\r\n".to_vec())]);
-        assert!(after(b"*-1\r\n").is_empty());
-        assert!(after(b"-EXECABORT no\r\n").is_empty());
+    fn exec_tells_what_became_of_each() {
+        let lines = ["SET k v", "AUTH ann wrong", "LRANGE l 0 -1", "AUTH ann secret", "CLIENT ID", "SCRIPT LOAD x"];
+        let exec = b"*6\r\n+OK\r\n-WRONGPASS no\r\n*2\r\n$1\r\na\r\n$1\r\nb\r\n+OK\r\n:7\r\n$1\r\nf\r\n";
+        let carried = after(&lines, exec).unwrap().unwrap();
+        let noted: Vec<_> = carried.elements.iter().map(|e| e.request.clone()).collect();
+        let expected =
+            [None, Some(1), None, Some(3), Some(4), Some(5)].map(|at| at.map(|at: usize| request(lines[at])));
+        assert_eq!(noted, expected);
+        assert_eq!((carried.header, carried.elements[4].bytes), (&b"*6\r\n"[..], &b":7\r\n"[..]));
+        for nothing in [&b"*-1\r\n"[..], b"_\r\n", b"-EXECABORT no\r\n"] {
+            assert_eq!(after(&lines, nothing), Ok(None));
+        }
+        assert_eq!(after(&["GET k"], b"*1\r\n$-1\r\n"), Ok(None));
+    }
+
+    #[test]
+    fn an_answer_behind_subscriptions_is_found_or_owned_up_to() {
+        let exec = b"*2\r\n*3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n*3\r\n$9\r\nsubscribe\r\n$1\r\nb\r\n:2\r\n";
+        // The array ends before the answer comes.
+        assert_eq!(after(&["SUBSCRIBE a b", "CLIENT ID"], exec), Err(()));
+        assert_eq!(after(&["UNSUBSCRIBE", "CLIENT ID"], exec), Err(()));
+        let carried = after(&["CLIENT ID", "SUBSCRIBE a"], b"*2\r\n:7\r\n*3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n");
+        assert_eq!(carried.unwrap().unwrap().elements[0].request, Some(request("CLIENT ID")));
+    }
+
+    #[test]
+    fn what_would_have_no_reply_is_sent_as_what_has_one() {
+        for (line, sent) in [
+            ("client reply Off", "CLIENT REPLY ON"),
+            ("CLIENT REPLY skip", "CLIENT REPLY ON"),
+            ("CLIENT REPLY nonsense", "CLIENT REPLY nonsense"),
+            ("CLIENT REPLY off x", "CLIENT REPLY off x"),
+            ("GET k", "GET k"),
+        ] {
+            assert_eq!(as_sent(&request(line)), request(sent), "{line}");
+        }
     }
 }

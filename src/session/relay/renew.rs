@@ -8,14 +8,15 @@ use std::future::Future;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use super::ear::Ear;
 use super::{End, FULL, Relay, Repeat, Sent};
 use crate::command::{self, Verdict};
 use crate::metrics::Count;
-use crate::resp::Args;
+use crate::resp::{Args, encode};
 use crate::route::Want;
 use crate::session::commands::PAUSE;
 use crate::session::pin::again::{self, Again};
-use crate::session::pin::{Pin, timeout};
+use crate::session::pin::{Pin, timeout, tracked};
 use crate::session::state::{State, Unblock};
 use crate::session::{Session, errors};
 use crate::upstream::{Lease, Target};
@@ -36,6 +37,8 @@ struct Carried {
     lost: Option<Target>,
     /// It was lost to the same trouble as the one before.
     repeated: bool,
+    /// Whom its invalidations go to, when that is another client.
+    redirect: Option<u64>,
 }
 
 impl Carried {
@@ -48,6 +51,7 @@ impl Carried {
             stuck: Instant::now(),
             lost: None,
             repeated: false,
+            redirect: None,
         }
     }
 }
@@ -121,6 +125,10 @@ impl Session {
                     self.unblock(&relay, how).await;
                     continue;
                 }
+                End::Redirect(id) => {
+                    self.redirect(&mut relay, id).await;
+                    continue;
+                }
                 end => return (end, Some(relay)),
             }
             let Some(carried) = relay.part(self) else {
@@ -161,10 +169,10 @@ impl Session {
     /// A connection to the new master in the state of the lost one.
     async fn renew(&self, mut carried: Carried) -> Result<Relay, End> {
         if carried.pin.tracks() {
-            self.invalidate_all();
+            self.invalidate_all(carried.redirect).await;
         }
         loop {
-            let anew = self.lease_anew(carried.lost.clone(), carried.repeated);
+            let anew = self.lease_anew(carried.lost.clone(), carried.repeated, carried.redirect);
             let obtained = if carried.lost.is_some() {
                 tokio::select! {
                     biased;
@@ -180,7 +188,7 @@ impl Session {
                 }
             };
             let how = match obtained {
-                Ok(Ok(lease)) => return self.resume(carried, lease),
+                Ok(Ok((lease, ear))) => return self.resume(carried, lease, ear),
                 Ok(Err(text)) => return Err(self.give_up(carried, &text)),
                 Err(Disturbed::Gone) => return Err(End::Close),
                 Err(Disturbed::TimeUp) => Unblock::Timeout,
@@ -200,16 +208,27 @@ impl Session {
     }
 
     /// Whatever the client has cached may have changed while nobody told it (tracking.c trackingInvalidateKeysOnFlush).
-    fn invalidate_all(&self) {
-        let s = &mut *self.state.borrow_mut();
-        if s.resp >= 3 {
-            let silence = std::mem::replace(&mut s.silence, crate::session::state::Silence::Not);
-            self.push(s, b">2\r\n$10\r\ninvalidate\r\n_\r\n");
-            s.silence = silence;
+    async fn invalidate_all(&self, redirect: Option<u64>) {
+        let null = {
+            let s = &mut *self.state.borrow_mut();
+            let mut null = Vec::new();
+            encode::null(&mut null, s.resp);
+            if redirect.is_none() && s.resp >= 3 {
+                self.invalidated(s, &null);
+            }
+            null
+        };
+        if let Some(to) = redirect {
+            self.invalidate(to, vec![null]).await;
         }
     }
 
-    async fn lease_anew(&self, lost: Option<Target>, repeated: bool) -> Result<Lease, Vec<u8>> {
+    async fn lease_anew(
+        &self,
+        lost: Option<Target>,
+        repeated: bool,
+        redirect: Option<u64>,
+    ) -> Result<(Lease, Option<Ear>), Vec<u8>> {
         if repeated && self.front.target(Want::Master) == lost {
             tokio::time::sleep(PAUSE).await;
         }
@@ -217,12 +236,21 @@ impl Session {
             let s = self.state.borrow();
             (s.lane, s.db)
         };
-        let mut lease = self.lease_in(lane, Want::Master, db).await?;
-        if lost.is_some() {
-            // A subscriber may call scripts by their names.
-            self.brief_lease(&mut lease, Want::Master).await;
+        let deadline = Instant::now() + self.front.listener.hold;
+        loop {
+            let mut lease = self.lease_in(lane, Want::Master, db).await?;
+            if lost.is_some() {
+                // A subscriber may call scripts by their names.
+                self.brief_lease(&mut lease, Want::Master).await;
+            }
+            let Some(to) = redirect else { return Ok((lease, None)) };
+            match self.open_ear(&lease.target, to).await {
+                Ok(ear) => return Ok((lease, Some(ear))),
+                Err(text) if Instant::now() >= deadline => return Err(text),
+                // It may be dying as well.
+                Err(_) => tokio::time::sleep(PAUSE).await,
+            }
         }
-        Ok(lease)
     }
 
     /// Resolves when the session need not, or must not, wait for a connection any longer.
@@ -258,8 +286,10 @@ impl Session {
         .await
     }
 
-    fn resume(&self, carried: Carried, lease: Lease) -> Result<Relay, End> {
+    fn resume(&self, carried: Carried, lease: Lease, ear: Option<Ear>) -> Result<Relay, End> {
         let mut relay = Relay::new(lease, Want::Master);
+        let there = ear.as_ref().map(|ear| ear.id);
+        relay.ear = ear;
         relay.eof = carried.eof;
         if carried.lost.is_some() {
             relay.stuck = Some(carried.stuck);
@@ -275,6 +305,8 @@ impl Session {
         }
         relay.pin = carried.pin;
         for request in relay.pin.restore() {
+            // What the lost node was told of another connection of its own.
+            let request = there.map(|there| tracked::redirecting(&request, there)).unwrap_or(request);
             relay.send(request, Again::Ours, usize::MAX);
         }
         Ok(relay)
@@ -324,6 +356,7 @@ impl Relay {
             }
             return None;
         }
+        let redirect = self.ear.as_ref().filter(|_| self.pin.redirects()).map(Ear::to);
         let mut again = self.again;
         let mut open = self.pin.open();
         for sent in self.sent {
@@ -346,6 +379,7 @@ impl Relay {
             repeated: stuck.is_some(),
             stuck: stuck.unwrap_or_else(Instant::now),
             lost: Some(self.lease.target.clone()),
+            redirect,
         })
     }
 
