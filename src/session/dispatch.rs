@@ -127,7 +127,11 @@ impl Session {
         now: Tick,
     ) -> Go {
         match way {
-            Way::Conn { conn, reason, epoch } => {
+            // A master came between the two looks: what must be shown is an offset of another term.
+            Way::Conn { term, .. } if (floor > 0 && term != s.seen.term()) || !needed.is_of(term) => {
+                self.dispatch(s, bytes, run, now)
+            }
+            Way::Conn { conn, reason, epoch, term } => {
                 let reason = match s.level {
                     _ if side == Side::Replica || !run.is_read() || s.behind_write => reason,
                     Consistency::Strong => Reason::Policy,
@@ -135,7 +139,7 @@ impl Session {
                     _ => Reason::Seen,
                 };
                 s.side = side;
-                s.epoch = epoch;
+                (s.epoch, s.term) = (epoch, term);
                 self.append(s, Chosen { conn, reason, floor, needed }, bytes, run, now)
             }
             Way::Hold if s.refusing => {
@@ -193,11 +197,9 @@ impl Session {
             self.brief(&conn, now);
         }
         let me: Rc<dyn Receiver> = Rc::clone(self) as Rc<dyn Receiver>;
+        // That of the choice, for a later one says nothing of this connection.
         let (term, bound) = match s.level {
-            Consistency::Session => {
-                let term = if s.side == Side::Replica { s.seen.term() } else { self.front.term() };
-                (term, s.bound(term, &conn, floor))
-            }
+            Consistency::Session => (s.term, s.bound(s.term, &conn, floor)),
             Consistency::Bounded => (0, needed.bound(&conn, s.side)),
             _ => (0, Bound::default()),
         };

@@ -109,7 +109,13 @@ struct Choice {
 
 /// Where a run goes, as a connection.
 pub enum Way {
-    Conn { conn: Rc<Conn>, reason: Reason, epoch: u64 },
+    /// With the snapshot it was chosen from: its epoch, and the term offsets seen there are of.
+    Conn {
+        conn: Rc<Conn>,
+        reason: Reason,
+        epoch: u64,
+        term: u64,
+    },
     Hold,
     NoNode,
 }
@@ -188,7 +194,7 @@ impl Front {
             && let Some(conn) = self.pool.peek(lane, choice.node)
             && conn.is_dirty()
         {
-            return Way::Conn { conn, reason: choice.reason, epoch: choice.epoch };
+            return Way::Conn { conn, reason: choice.reason, epoch: choice.epoch, term: term(topology) };
         }
         self.decide(topology, want, lane, avoid)
     }
@@ -211,7 +217,7 @@ impl Front {
                 if want == Want::Read {
                     self.choice.set(Some(Choice { epoch: topology.epoch, lane, node, reason }));
                 }
-                return Way::Conn { conn, reason, epoch: topology.epoch };
+                return Way::Conn { conn, reason, epoch: topology.epoch, term: shard.term };
             }
             if want == Want::Master {
                 break;
@@ -344,7 +350,7 @@ impl Front {
     /// The present master's number.
     #[inline]
     pub fn term(&self) -> u64 {
-        self.snapshot.borrow_mut().load().shards.first().map_or(0, |shard| shard.term)
+        term(self.snapshot.borrow_mut().load())
     }
 
     pub(super) fn leave(&self, id: u64, round: u64) {
@@ -397,6 +403,10 @@ impl Front {
     pub fn release_hold(&self, bytes: usize) {
         self.shared.held_bytes.fetch_sub(bytes, Relaxed);
     }
+}
+
+fn term(topology: &Topology) -> u64 {
+    topology.shards.first().map_or(0, |shard| shard.term)
 }
 
 fn fits(topology: &Topology, target: &Target, master: bool) -> bool {

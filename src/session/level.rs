@@ -104,6 +104,11 @@ pub struct Needed {
 }
 
 impl Needed {
+    /// Whether it is an offset of `term`, or nothing at all.
+    pub fn is_of(self, term: u64) -> bool {
+        self.term == 0 || self.term == term
+    }
+
     /// As the bound of a run that goes to `conn` on `side`.
     pub fn bound(self, conn: &Rc<Conn>, side: Side) -> Bound {
         let term = u32::try_from(self.term).unwrap_or(u32::MAX);

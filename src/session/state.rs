@@ -119,8 +119,9 @@ pub struct State {
     /// Where its requests on their way are; meaningful while `in_flight > 0`.
     pub conn: Option<Rc<Conn>>,
     pub side: Side,
-    /// The snapshot under which `conn` was chosen.
+    /// The snapshot under which `conn` was chosen, and its term.
     pub epoch: u64,
+    pub term: u64,
     pub in_flight: u32,
 
     pub park: Park,
@@ -201,6 +202,7 @@ impl State {
             conn: None,
             side: Side::Replica,
             epoch: 0,
+            term: 0,
             in_flight: 0,
             park: Park::Not,
             stuck_since: None,
