@@ -4,7 +4,7 @@ ifneq ($(shell id -u),0)
 SUDO ?= sudo
 endif
 
-.PHONY: demo test lint clean servers fuzz
+.PHONY: demo test consistency lint clean servers fuzz
 
 # The whole picture on loopback: master, three replicas, three Sentinels, redweir in front. `make demo ARGS="--plain"`.
 demo: servers
@@ -14,6 +14,12 @@ demo: servers
 # Everything, against real servers. `make test ARGS="--test tidy"` for a part.
 test: servers
 	$(CARGO) test $(ARGS)
+
+# What clients see while replicas lag and masters change, at every level, judged read by read; ten minutes or so. `make test` has a short
+# round of it. Each run prints its REDWEIR_SEED, which repeats it; tests/consistency/main.rs names the other variables.
+ROUNDS ?= 20
+consistency: servers
+	REDWEIR_ROUNDS=$(ROUNDS) $(CARGO) test --profile fast --test consistency -- --nocapture --test-threads 1 $(ARGS)
 
 # Every target for FUZZ_SECONDS. libFuzzer is reached without a nightly compiler; findings lie in tests/fuzz/artifacts.
 FUZZ_TARGETS ?= request_scanner reply_scanner inline classify control_reply config_parse

@@ -162,9 +162,7 @@ impl World {
         if follows_line {
             member.superseded = false;
         }
-        if matches!(role, Role::Replica { .. }) {
-            member.bystander = false;
-        }
+        member.bystander &= !matches!(role, Role::Replica { .. });
         member.asked_at = Some(asked);
         let offset = matches!(role, Role::Master { .. }).then_some(role.offset());
         member.role = Some(role);
