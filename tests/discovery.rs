@@ -16,6 +16,8 @@ mod log;
 mod promotion;
 #[path = "discovery/reservations.rs"]
 mod reservations;
+#[path = "discovery/told.rs"]
+mod told;
 
 use harness::*;
 use redweir::config::{Login, SetConfig, Source};

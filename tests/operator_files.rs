@@ -24,6 +24,7 @@ fn shown() -> BTreeMap<String, BTreeSet<String>> {
     registry.register("s", "l", 0, cells);
     metrics::failover("s", Cause::Sentinel, &[(Phase::Total, Duration::from_secs(1))]);
     metrics::master_emptied("s");
+    metrics::telling("s", metrics::Telling::Done);
     metrics::probe_error("s", "n:1", "timeout");
     metrics::sentinel_up("s", "n:2", true);
     metrics::sentinel_event("s", "+sdown");

@@ -2,12 +2,14 @@
 //!
 //! Must not know other settings of a set. Invariant: the defaults change nothing at the nodes and trust what is proven.
 
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::Source;
 use super::assemble::Draft;
 use super::catalogue::{MS, one};
-use super::fault::Faults;
+use super::fault::{At, Faults};
 use super::settings::{SetParts, Setting};
 use super::value::{LONGEST, choice, duration, or_off, switch};
 
@@ -22,6 +24,34 @@ pub struct Failover {
     pub promote: bool,
     /// Without Sentinel: redweir makes the others follow a new master.
     pub repoint_replicas: bool,
+    pub notify: Notify,
+}
+
+/// Who is told of a switch, of nodes that go down and come back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notify {
+    /// Called with event and description, as Sentinel's `notification-script`.
+    pub script: Option<PathBuf>,
+    /// Called at a switch, as Sentinel's `client-reconfig-script`.
+    pub reconfig_script: Option<PathBuf>,
+    /// `http://HOST[:PORT]/PATH`, which gets JSON by POST.
+    pub url: Option<String>,
+    /// A script or hook that takes longer is stopped, and tried again later.
+    pub timeout: Duration,
+}
+
+impl Default for Notify {
+    fn default() -> Self {
+        // As Sentinel's SENTINEL_SCRIPT_MAX_RUNTIME.
+        Self { script: None, reconfig_script: None, url: None, timeout: Duration::from_secs(60) }
+    }
+}
+
+impl Notify {
+    /// Nobody is told.
+    pub fn is_off(&self) -> bool {
+        self.script.is_none() && self.reconfig_script.is_none() && self.url.is_none()
+    }
 }
 
 /// Whose word opens writes to a node that was promoted, beside Sentinel.
@@ -83,11 +113,90 @@ pub(super) const FAILOVER: &[Setting<SetParts>] = &[
         "Without Sentinel: after a switch make the other replicas, and the old master when it is back, follow the new one",
         |s: &mut SetParts, g, f| g.put(&mut s.failover.repoint_replicas, f, switch),
     ),
+    one(
+        "notification-script",
+        "FILE",
+        "",
+        "Called as Sentinel's notification-script (event, description) when the master changes (+switch-master), a node \
+        goes down (+sdown) or comes back (-sdown), or the master lost its data (+reboot)",
+        |s: &mut SetParts, g, f| g.put(&mut s.failover.notify.script, f, file),
+    ),
+    one(
+        "client-reconfig-script",
+        "FILE",
+        "",
+        "Called as Sentinel's client-reconfig-script (name, role, state, from-ip, from-port, to-ip, to-port) when the \
+        master changes",
+        |s: &mut SetParts, g, f| g.put(&mut s.failover.notify.reconfig_script, f, file),
+    ),
+    one(
+        "notify-url",
+        "URL",
+        "",
+        "The same events by HTTP POST as JSON: http://HOST[:PORT]/PATH",
+        |s: &mut SetParts, g, f| g.put(&mut s.failover.notify.url, f, url),
+    ),
+    one(
+        "notify-timeout",
+        "DURATION",
+        "60s",
+        "A script or hook that takes longer is stopped and tried again later, as one that ends with exit code 1 or a \
+        signal; at most 10 times",
+        |s: &mut SetParts, g, f| g.put(&mut s.failover.notify.timeout, f, duration(100 * MS..=LONGEST)),
+    ),
 ];
 
-pub(super) fn check(draft: &Draft<SetParts>, source: &Source, faults: &mut Faults) {
+fn file(text: &str) -> Result<Option<PathBuf>, String> {
+    Ok(Some(PathBuf::from(text)).filter(|_| !text.is_empty()))
+}
+
+fn url(text: &str) -> Result<Option<String>, String> {
+    let Some(rest) = text.strip_prefix("http://") else {
+        return match text {
+            "" => Ok(None),
+            _ => Err(format!("`{text}` does not begin with http://; for https use notification-script with curl")),
+        };
+    };
+    let authority = rest.split('/').next().unwrap_or_default();
+    let plain = !authority.is_empty() && !authority.contains('@');
+    match plain && text.bytes().all(|b| b.is_ascii_graphic()) {
+        true => Ok(Some(text.to_owned())),
+        false => Err(format!("`{text}` is no URL, write http://HOST:PORT/PATH, in ASCII, without a user or blanks")),
+    }
+}
+
+/// What a set's values are together; reports those that do not go with its source, and scripts that cannot be run.
+pub(super) fn finish(
+    draft: &Draft<SetParts>,
+    source: Option<&Source>,
+    path: Option<&Path>,
+    faults: &mut Faults,
+) -> Failover {
+    let mut failover = draft.parts.failover.clone();
+    if let Some(source) = source {
+        check(draft, matches!(source, Source::Sentinel { .. }), faults);
+    }
+    let scripts = [
+        ("notification-script", &mut failover.notify.script),
+        ("client-reconfig-script", &mut failover.notify.reconfig_script),
+    ];
+    for (key, script) in scripts {
+        let Some(script) = script else { continue };
+        let at = draft.at(key);
+        // A path in the file is meant from where the file is.
+        if let Some(base) = path.and_then(Path::parent).filter(|_| matches!(at, At::Line(_))) {
+            *script = base.join(&script);
+        }
+        let may_run = std::fs::metadata(&script).is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0);
+        if !may_run {
+            faults.add(at, key, format!("`{}` is no file that may be executed, check it (chmod +x)", script.display()));
+        }
+    }
+    failover
+}
+
+fn check(draft: &Draft<SetParts>, by_sentinel: bool, faults: &mut Faults) {
     let Failover { trust, minority_stop, promote, repoint_replicas, .. } = draft.parts.failover;
-    let by_sentinel = matches!(source, Source::Sentinel { .. });
     let with = [("trust", trust != Trust::default()), ("minority-stop", minority_stop.is_some())];
     let without = [("promote", promote), ("repoint-replicas", repoint_replicas)];
     for (key, _) in with.into_iter().filter(|(_, set)| *set && !by_sentinel) {

@@ -26,7 +26,7 @@ use std::time::Duration;
 pub use args::{Action, Cli, DemoArgs, Flags, RunArgs};
 use assemble::Inputs;
 pub use commands::{CATEGORIES, CommandSettings};
-pub use failover::{Failover, OnEmptyMaster, Trust};
+pub use failover::{Failover, Notify, OnEmptyMaster, Trust};
 pub use fault::Faults;
 use fault::{At, env_name};
 use given::Given;

@@ -23,9 +23,7 @@ pub(super) fn finish_set(draft: Draft<SetParts>, path: Option<&Path>, faults: &m
     let node_login = login(&draft, NODE_KEYS, &draft.parts.node_login, path, faults);
     let sentinel_login = login(&draft, SENTINEL_KEYS, &draft.parts.sentinel_login, path, faults);
     let source = source(&draft, sentinel_login, faults);
-    if let Some(source) = &source {
-        failover::check(&draft, source, faults);
-    }
+    let failover = failover::finish(&draft, source.as_ref(), path, faults);
     let given = |key| draft.seen(key).map(|seen| seen.at);
     let named = match &source {
         _ if given("name").is_some() => given("name"),
@@ -52,7 +50,7 @@ pub(super) fn finish_set(draft: Draft<SetParts>, path: Option<&Path>, faults: &m
         max_lag: parts.max_lag,
         max_lag_bytes: parts.max_lag_bytes,
         nodes: nodes(parts.weights, parts.zones),
-        failover: parts.failover,
+        failover,
     };
     Finished { config, named }
 }

@@ -27,6 +27,13 @@ pub struct Initiative {
     doubt: Option<Doubt>,
 }
 
+impl Initiative {
+    /// Whether this one was told to be master, by redweir.
+    pub fn promoted(&self, id: NodeId) -> bool {
+        self.promoting.is_some_and(|(node, _)| node == id)
+    }
+}
+
 impl Keeper {
     /// Does what is due and allowed.
     pub(super) fn act(&mut self, now: Instant) {

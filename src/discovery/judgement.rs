@@ -9,7 +9,9 @@ use super::council::{self, Voices};
 use super::detector::{Council, Failing, Patience, Verdict, judge};
 use super::journal;
 use super::keeper::{CALM, Keeper};
+use super::notice::{Instance, Notice};
 use super::restraint::{Reservations, restrain};
+use super::world::Succession;
 use crate::config::{Failover, OnEmptyMaster, Trust};
 use crate::metrics::{self, Cause, Phase};
 use crate::topology::{Hold, NodeId};
@@ -133,6 +135,7 @@ impl Keeper {
         };
         let Some(succession) = self.world.enthrone(to, epoch, named, now) else { return false };
         journal::succession(&self.world, &succession, cause);
+        self.announce(&succession);
         let sign = self.times.sign.unwrap_or(now);
         let held = self.times.held.unwrap_or(now);
         let phases = [
@@ -146,6 +149,18 @@ impl Keeper {
         self.ask_names(now);
         self.sign(now);
         true
+    }
+
+    /// Tells scripts and hooks of a switch. The first master is none.
+    fn announce(&self, what: &Succession) {
+        let Some(from) = &what.from else { return };
+        let (from, to) = (from.to_string(), what.to.to_string());
+        if from != to {
+            let leader = self.world.resolve(&to).is_some_and(|id| self.initiative.promoted(id));
+            self.tell(&Notice::Switched { from, to, leader });
+        } else if what.emptied.is_some() {
+            self.tell(&Notice::Emptied(Instance { node: to.clone(), master: to }));
+        }
     }
 
     /// Takes the verdict as it is, and logs it when it is another one.

@@ -14,6 +14,8 @@ use super::council::{Effect, Voices};
 use super::crew::Crew;
 use super::detector::Verdict;
 use super::initiative::Initiative;
+use super::messenger::Messenger;
+use super::notice::{self, Notice};
 use super::picture::Picture;
 use super::seen::{Observation, Role, Seen};
 use super::world::World;
@@ -62,6 +64,7 @@ pub struct Keeper {
     names_learnt: u64,
     pub(super) times: Times,
     pub(super) initiative: Initiative,
+    messenger: Option<Messenger>,
 }
 
 /// Where reports arrive.
@@ -112,6 +115,7 @@ impl Keeper {
             Source::Sentinel { .. } => Some(Voices::default()),
             Source::Nodes(_) => None,
         };
+        let messenger = Messenger::start(&set);
         Self {
             world: World::new(set),
             voices,
@@ -134,6 +138,7 @@ impl Keeper {
                 turned: now,
             },
             initiative: Initiative::default(),
+            messenger,
         }
     }
 
@@ -344,12 +349,23 @@ impl Keeper {
         self.list(&nodes, now);
     }
 
+    /// Tells who wants to be told.
+    pub(super) fn tell(&self, notice: &Notice) {
+        if let Some(messenger) = &self.messenger {
+            messenger.tell(notice);
+        }
+    }
+
     fn publish(&mut self) {
         let picture = Picture::of(&self.world, self.held(), self.names_learnt);
         if picture == self.picture {
             return;
         }
         journal::nodes(&self.world, &self.picture, &picture);
+        let reign = self.world.reign.as_ref().map(|r| r.node);
+        for notice in notice::changes(&self.picture, &picture, reign) {
+            self.tell(&notice);
+        }
         self.publisher.publish(picture.topology(&self.world, &self.names));
         self.picture = picture;
     }

@@ -138,6 +138,10 @@ impl World {
         let named = self.named_by(id, &role);
         if let Some(info) = &info {
             outcome.doubles = self.merge_doubles(id, &info.run_id);
+            // Another process there is not the accepted one yet: what that had is remembered.
+            if self.reign.as_ref().is_some_and(|r| r.node == id && r.run_id == info.run_id) {
+                self.keys = info.keys;
+            }
         }
         let generation = self.next_generation();
         // Gone when it is itself the double.
@@ -145,7 +149,7 @@ impl World {
         if role.offset() >= 0 {
             member.applied = role.offset();
         }
-        let (mut restarted, mut keys) = (false, None);
+        let mut restarted = false;
         if let Some(info) = info {
             restarted = member.info.as_ref().is_some_and(|before| before.run_id != info.run_id);
             if restarted {
@@ -154,7 +158,6 @@ impl World {
             }
             member.loading = info.loading;
             member.examined_at = Some(now);
-            keys = Some((info.keys, info.run_id.clone()));
             member.info = Some(info);
         }
         let follows_line = matches!(role, Role::Replica { link: Link::Connected, .. })
@@ -178,13 +181,6 @@ impl World {
         {
             self.samples.push(asked, offset);
             self.tide.publish(self.samples.marks(self.term));
-        }
-        // Another process there is not the accepted one yet: what that had is remembered.
-        if let (Some((keys, run_id)), Some(reign)) = (keys, &self.reign)
-            && reign.node == id
-            && reign.run_id == run_id
-        {
-            self.keys = keys;
         }
         outcome.named = named.into_iter().filter(|address| self.relist(address, asked)).collect();
     }

@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use metrics::{counter, gauge, histogram};
 
-use super::families::{FAILOVER_SECONDS, FAILOVERS, MASTERS_EMPTIED, PROBE_ERRORS, SENTINEL_EVENTS, SENTINEL_UP};
+use super::families::{
+    FAILOVER_SECONDS, FAILOVERS, MASTERS_EMPTIED, NOTIFICATIONS, PROBE_ERRORS, SENTINEL_EVENTS, SENTINEL_UP,
+};
 
 labels! {
     /// How redweir came to know of a new master.
@@ -37,6 +39,18 @@ labels! {
     }
 }
 
+labels! {
+    /// What came of an attempt to tell a script or a hook.
+    Telling {
+        Done = "done",
+        /// It is tried again later.
+        Retried = "retried",
+        Failed = "failed",
+        /// Too many waited.
+        Dropped = "dropped",
+    }
+}
+
 /// One switch of master in `set`, with how long each phase took.
 pub fn failover(set: &str, cause: Cause, phases: &[(Phase, Duration)]) {
     counter!(FAILOVERS.name, "set" => set.to_owned(), "cause" => cause.label()).increment(1);
@@ -55,6 +69,11 @@ fn failover_seconds(set: &str, cause: Cause, phase: Phase) -> metrics::Histogram
 /// The master of `set` restarted without the keys it had.
 pub fn master_emptied(set: &str) {
     counter!(MASTERS_EMPTIED.name, "set" => set.to_owned()).increment(1);
+}
+
+/// An attempt to tell a script or a hook what happened in `set`.
+pub fn telling(set: &str, outcome: Telling) {
+    counter!(NOTIFICATIONS.name, "set" => set.to_owned(), "outcome" => outcome.label()).increment(1);
 }
 
 /// A probe of `node` failed (`timeout`, `refused`, `auth`, `protocol`, `loading`).
@@ -77,6 +96,9 @@ pub fn sentinel_event(set: &str, event: &str) {
 /// which Prometheus could not tell from one that was there before.
 pub(super) fn introduce(set: &str) {
     counter!(MASTERS_EMPTIED.name, "set" => set.to_owned()).increment(0);
+    for outcome in Telling::ALL {
+        counter!(NOTIFICATIONS.name, "set" => set.to_owned(), "outcome" => outcome.label()).increment(0);
+    }
     for cause in Cause::ALL {
         counter!(FAILOVERS.name, "set" => set.to_owned(), "cause" => cause.label()).increment(0);
         // The first master is no failover.

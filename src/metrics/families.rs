@@ -102,6 +102,8 @@ families! {
     FAILOVER_SECONDS: Histogram "failover_seconds",
         "How long a failover took by phase: noticed (first sign to writes held), headless (to a new master), total.";
     MASTERS_EMPTIED: Counter "masters_emptied_total", "Masters that restarted without the keys they had.";
+    NOTIFICATIONS: Counter "notifications_total",
+        "Attempts to tell a script or hook of a switch, a node down or up: done, retried later, failed, dropped.";
     PROBE_ERRORS: Counter "probe_errors_total", "Failed probes of nodes, by error.";
     SENTINEL_UP: Gauge "sentinel_up", "1 while the connection to this Sentinel is up.";
     SENTINEL_EVENTS: Counter "sentinel_events_total", "Events received from Sentinels.";
@@ -115,6 +117,7 @@ pub(super) fn describe() {
     describe_counter!(FAILOVERS.name, FAILOVERS.help);
     describe_histogram!(FAILOVER_SECONDS.name, FAILOVER_SECONDS.help);
     describe_counter!(MASTERS_EMPTIED.name, MASTERS_EMPTIED.help);
+    describe_counter!(NOTIFICATIONS.name, NOTIFICATIONS.help);
     describe_counter!(PROBE_ERRORS.name, PROBE_ERRORS.help);
     describe_gauge!(SENTINEL_UP.name, SENTINEL_UP.help);
     describe_counter!(SENTINEL_EVENTS.name, SENTINEL_EVENTS.help);

@@ -68,6 +68,20 @@ const FAULTY: &[(&str, &[&str])] = &[
             "f:4: repoint-replicas: is for sets without Sentinel, here Sentinel does that, drop it",
         ],
     ),
+    (
+        "node = 'a:1'\nnotification-script = '/nowhere'\nclient-reconfig-script = '/tmp'\nnotify-url = 'https://h/'\n",
+        &[
+            "f:2: notification-script: `/nowhere` is no file that may be executed, check it (chmod +x)",
+            "f:3: client-reconfig-script: `/tmp` is no file that may be executed, check it (chmod +x)",
+            "f:4: notify-url: `https://h/` does not begin with http://; for https use notification-script with curl",
+        ],
+    ),
+    (
+        "node = 'a:1'\nnotify-url = 'http://user@h/'\n",
+        &[
+            "f:2: notify-url: `http://user@h/` is no URL, write http://HOST:PORT/PATH, in ASCII, without a user or blanks",
+        ],
+    ),
     ("node = 'a:1'\npoll = '2s'\n", &["f:2: down-after: 1s is less than poll (2s), use more"]),
     (
         "node = 'a:1'\nlisten = '0.0.0.0:9736'\n",

@@ -91,7 +91,8 @@ fn every_setting_reaches_its_field_by_flag() {
         --balancer round-robin --zone z --client-auth proxy --hold 1s --hold-bytes 1kb \
         --sentinel s:1,t:2 --master-name m --name n --node-username u --node-password p --sentinel-password q --sentinel-username v \
         --node-weight a:1=0,b:1=2 --node-zone b:1=y,c:1=y --address-map a:1=c:1 --poll 20ms --poll-fast 2ms --down-after 300ms \
-        --connect-timeout 40ms --max-lag off --max-lag-bytes 5kb --trust confirmed --minority-stop 3s --on-empty-master stop --workers 3 --admin off --drain 0s --log debug --log-format json \
+        --connect-timeout 40ms --max-lag off --max-lag-bytes 5kb --trust confirmed --minority-stop 3s --on-empty-master stop \
+         --notification-script /bin/true --client-reconfig-script /bin/false --notify-url http://h/x --notify-timeout 4s --workers 3 --admin off --drain 0s --log debug --log-format json \
         --max-sessions 1 --max-pipeline 3 --stream-above 4kb --max-bulk 5kb --max-client-output 6kb \
          --max-upstream 7kb --max-pinned 8 --connections-per-node 9 --max-scripts 10 --max-script-bytes 11kb \
          --redweir-commands false --deny @admin,CONFIG|SET --allow DEBUG --rename KEYS=X,SAVE= --upstream-names CONFIG=Y";
@@ -146,6 +147,12 @@ fn every_setting_reaches_its_field_by_flag() {
                 trust: Trust::Confirmed,
                 minority_stop: Some(millis(3000)),
                 on_empty_master: OnEmptyMaster::Stop,
+                notify: Notify {
+                    script: Some("/bin/true".into()),
+                    reconfig_script: Some("/bin/false".into()),
+                    url: Some("http://h/x".into()),
+                    timeout: millis(4000),
+                },
                 ..Failover::default()
             },
         }],
