@@ -10,8 +10,8 @@ use super::fault::Faults;
 use super::given::{Given, Kind};
 use super::settings::{About, ListenerParts, Process, SetParts, Setting};
 use super::value::{
-    LONGEST, address, any, bind, choice, count, duration, log_filter, log_format, memory, optional_word, or_off, size,
-    switch, word, workers,
+    LONGEST, address, any, bind, choice, count, duration, log_filter, log_format, memory, optional_word, or_off, share,
+    size, switch, word, workers,
 };
 
 type Apply<T> = fn(&mut T, &Given, &mut Faults);
@@ -303,6 +303,13 @@ pub(super) const SET: &[Setting<SetParts>] = &[
         "off",
         "Likewise in bytes of the replication stream; off: no limit",
         |s: &mut SetParts, g, f| g.put(&mut s.max_lag_bytes, f, or_off(size(1..=1024 * GB))),
+    ),
+    one(
+        "max-lag-return",
+        "PERCENT",
+        "80%",
+        "It gets reads again when it is within this part of both: so one at the limit does not come and go",
+        |s: &mut SetParts, g, f| g.put_some(&mut s.max_lag_return, f, share),
     ),
 ];
 

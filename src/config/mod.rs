@@ -30,7 +30,7 @@ pub use failover::{Failover, Notify, OnEmptyMaster, Trust};
 pub use fault::Faults;
 use fault::{At, env_name};
 use given::Given;
-pub use reads::{ReadSettings, Staleness};
+pub use reads::{Beyond, LagGuard, ReadSettings, Share, Staleness};
 
 /// The whole configuration of one process.
 #[derive(Debug, Clone, PartialEq)]
@@ -127,6 +127,8 @@ pub struct SetConfig {
     /// A replica further behind than this gets no reads. `None`: no limit.
     pub max_lag: Option<Duration>,
     pub max_lag_bytes: Option<u64>,
+    /// It gets reads again at this part of both.
+    pub max_lag_return: Share,
     pub nodes: Vec<NodeSettings>,
     pub failover: Failover,
 }

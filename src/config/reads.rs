@@ -10,7 +10,7 @@ use super::catalogue::one;
 use super::fault::Faults;
 use super::given::Kind;
 use super::settings::{ListenerParts, Setting};
-use super::value::{LONGEST, choice, duration, or_off, size, switch, word};
+use super::value::{LONGEST, choice, duration, or_off, share, size, switch, word};
 
 /// How far behind the master a read may be. Both `None`: no bound.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -35,6 +35,47 @@ impl std::fmt::Display for Staleness {
     }
 }
 
+/// A part of all, in hundredths of a percent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Share(pub u32);
+
+impl Share {
+    pub const NONE: Share = Share(0);
+    pub const ALL: Share = Share(10_000);
+
+    pub fn of(self, time: Duration) -> Duration {
+        time.mul_f64(f64::from(self.0) / f64::from(Self::ALL.0))
+    }
+
+    pub fn of_bytes(self, bytes: u64) -> u64 {
+        let part = u128::from(bytes) * u128::from(self.0) / u128::from(Self::ALL.0);
+        u64::try_from(part).unwrap_or(u64::MAX)
+    }
+}
+
+/// What becomes of reads beyond the master's share while every replica lags.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Beyond {
+    /// The replica that is least behind answers them.
+    #[default]
+    LeastLagging,
+    Refuse,
+}
+
+/// Who answers reads while every replica lags.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LagGuard {
+    /// The master's part of them.
+    pub share: Share,
+    pub beyond: Beyond,
+}
+
+impl Default for LagGuard {
+    fn default() -> Self {
+        Self { share: Share::ALL, beyond: Beyond::default() }
+    }
+}
+
 /// How fresh a listener's reads are.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ReadSettings {
@@ -44,6 +85,7 @@ pub struct ReadSettings {
     pub users: Vec<(String, Consistency)>,
     /// Offsets are asked together with their replication id.
     pub strict: bool,
+    pub guard: LagGuard,
 }
 
 /// The least bound: below, no replica could ever be shown to be within it.
@@ -79,6 +121,21 @@ pub(super) const READS: &[Setting<ListenerParts>] = &[
         "Replicas and master are asked for their replication id together with each offset (INFO instead of ROLE): \
         closes the last window in which an offset could be taken for another master's, for some 7 us a flush",
         |l: &mut ListenerParts, g, f| g.put(&mut l.reads.strict, f, switch),
+    ),
+    one(
+        "lag-guard-share",
+        "PERCENT",
+        "100%",
+        "While every replica is further behind than max-lag: the part of their reads that the master answers at most. \
+        What a client must see for its level is the master's in any case",
+        |l: &mut ListenerParts, g, f| g.put(&mut l.reads.guard.share, f, share),
+    ),
+    one(
+        "lag-guard",
+        "HOW",
+        "least-lagging",
+        "What becomes of the other reads then: least-lagging (the replica that is least behind answers) or refuse",
+        |l: &mut ListenerParts, g, f| g.put(&mut l.reads.guard.beyond, f, choice),
     ),
 ];
 

@@ -9,7 +9,7 @@ use std::path::Path;
 use super::assemble::Draft;
 use super::fault::{At, Faults};
 use super::settings::{LoginParts, SetParts};
-use super::{Login, NodeSettings, SetConfig, Source, failover};
+use super::{Login, NodeSettings, SetConfig, Share, Source, failover};
 
 /// A set with what the checks between tables need.
 pub(super) struct Finished {
@@ -49,6 +49,7 @@ pub(super) fn finish_set(draft: Draft<SetParts>, path: Option<&Path>, faults: &m
         connect_timeout: parts.connect_timeout,
         max_lag: parts.max_lag,
         max_lag_bytes: parts.max_lag_bytes,
+        max_lag_return: parts.max_lag_return.unwrap_or(Share::ALL),
         nodes: nodes(parts.weights, parts.zones),
         failover,
     };

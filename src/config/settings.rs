@@ -10,7 +10,7 @@ use super::failover::{FAILOVER, Failover};
 use super::fault::Faults;
 use super::given::{Given, Kind};
 use super::reads::READS;
-use super::{Balancer, ClientAuth, CommandSettings, Consistency, Limits, Log, ReadPolicy, ReadSettings};
+use super::{Balancer, ClientAuth, CommandSettings, Consistency, Limits, Log, ReadPolicy, ReadSettings, Share};
 
 /// A setting as help and file see it.
 #[derive(Debug)]
@@ -76,6 +76,7 @@ pub(super) struct SetParts {
     pub connect_timeout: Duration,
     pub max_lag: Option<Duration>,
     pub max_lag_bytes: Option<u64>,
+    pub max_lag_return: Option<Share>,
     pub failover: Failover,
 }
 

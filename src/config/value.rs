@@ -9,6 +9,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::fault::did_you_mean;
+use super::reads::Share;
 
 /// Longest duration accepted: far above any sense, far below what overflows a clock.
 pub(super) const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
@@ -78,6 +79,16 @@ pub(super) fn memory(range: RangeInclusive<u64>) -> impl Fn(&str) -> Result<usiz
         let bytes = size(range.clone())(text)?;
         usize::try_from(bytes).map_err(|_| format!("`{text}` is more than this machine can address, use less"))
     }
+}
+
+/// `0%` to `100%`, to a hundredth of a percent.
+pub(super) fn share(text: &str) -> Result<Share, String> {
+    let text = text.trim();
+    let number = text.strip_suffix('%').map(str::trim_end);
+    let plain = number.filter(|n| n.len() <= 8 && n.bytes().all(|b| b.is_ascii_digit() || b == b'.'));
+    let percent = plain.and_then(|n| n.parse::<f64>().ok()).filter(|n| (0.0..=100.0).contains(n));
+    let share = percent.map(|n| Share((n * 100.0).round() as u32));
+    share.ok_or_else(|| format!("`{text}` is no part of all, write e.g. 50% or 0.5%, at most 100%"))
 }
 
 pub(super) fn count<N: FromStr + PartialOrd + Display>(range: RangeInclusive<N>) -> impl Fn(&str) -> Result<N, String> {
@@ -268,6 +279,18 @@ mod tests {
         for text in ["5gb", "99999999999999999999", "18446744073709551615gb"] {
             assert_eq!(parse(text), Err(format!("`{text}` is out of range, use 0 to 4gb")));
         }
+    }
+
+    #[test]
+    fn shares() {
+        for (text, hundredths) in [("100%", 10_000), ("0%", 0), (" 0.5% ", 50), ("1 %", 100), ("33.33%", 3333)] {
+            assert_eq!(share(text), Ok(Share(hundredths)), "{text}");
+        }
+        for text in ["", "%", "50", "101%", "-1%", "1e1%", "1.2.3%", "0.000000000001%", "inf%"] {
+            assert!(share(text).is_err(), "{text}");
+        }
+        assert_eq!(Share(2500).of(Duration::from_secs(2)), 500 * MS);
+        assert_eq!((Share(8000).of_bytes(1000), Share::ALL.of_bytes(u64::MAX)), (800, u64::MAX));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::member::{Health, Member};
 use super::rotation::Place;
 use super::world::World;
 use crate::command::Names;
-use crate::topology::{Hold, Lineage, Node, NodeId, NodeState, Reader, Shard, Topology, Writes};
+use crate::topology::{Hold, Laggard, Lineage, Node, NodeId, NodeState, Reader, Shard, Topology, Writes};
 
 /// A node without its live figures.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +29,8 @@ pub struct Picture {
     held: Option<Hold>,
     readers: Vec<Reader>,
     lagging: usize,
+    /// Those of them that may be read from.
+    laggards: Vec<NodeId>,
     emptied: bool,
     pub nodes: Vec<Portrait>,
     /// Counts the command tables learnt; the table itself is too long to compare each time.
@@ -51,6 +53,7 @@ impl Picture {
             open: reign.map(|r| r.node).filter(|_| open),
             held,
             readers,
+            laggards: members_lagging(world),
             lagging: world.members.iter().filter(|m| m.rotation.place == Place::Lagging).count(),
             emptied: world.emptied,
             nodes,
@@ -86,6 +89,7 @@ impl Picture {
             held: self.held,
             readers: self.readers.clone(),
             lagging: self.lagging,
+            laggards: self.laggards.iter().filter_map(|id| world.member(*id)).map(laggard).collect(),
             emptied: self.emptied,
             master_reader: self.open.and_then(|id| world.member(id)).map(reader),
             tide: Arc::clone(&world.tide),
@@ -98,6 +102,15 @@ impl Picture {
             names: Arc::clone(names),
         }
     }
+}
+
+fn members_lagging(world: &World) -> Vec<NodeId> {
+    let lagging = |m: &&Member| m.rotation.place == Place::Lagging && m.weight > 0;
+    world.members.iter().filter(lagging).map(|m| m.id).collect()
+}
+
+fn laggard(member: &Member) -> Laggard {
+    Laggard { node: member.id, live: Arc::clone(&member.live) }
 }
 
 fn reader(member: &Member) -> Reader {

@@ -7,16 +7,19 @@ use std::time::{Duration, Instant};
 
 use super::lag::Lag;
 use super::seen::Link;
+use crate::config::Share;
 
 /// A link that just dropped may be the first sign of the master's own end: readers are not thrown out before it was
 /// asked, for then they are all there is to read from.
 pub const LINK_GRACE: Duration = Duration::from_millis(50);
 
 /// What the operator allows.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     pub time: Option<Duration>,
     pub bytes: Option<u64>,
+    /// The part of both at which one that lagged is a reader again.
+    pub back: Share,
 }
 
 impl Limits {
@@ -24,10 +27,10 @@ impl Limits {
         self.time.is_some_and(|limit| lag.time > limit) || self.bytes.is_some_and(|limit| lag.bytes > limit)
     }
 
-    /// Within 80 % of each: a replica at the limit does not flap.
+    /// Well within each: a replica at the limit does not flap.
     fn comfortable(self, lag: Lag) -> bool {
-        self.time.is_none_or(|limit| lag.time <= limit * 4 / 5)
-            && self.bytes.is_none_or(|limit| lag.bytes <= limit / 5 * 4)
+        self.time.is_none_or(|limit| lag.time <= self.back.of(limit))
+            && self.bytes.is_none_or(|limit| lag.bytes <= self.back.of_bytes(limit))
     }
 }
 
@@ -137,7 +140,8 @@ mod tests {
     use super::*;
 
     const MS: Duration = Duration::from_millis(1);
-    const LIMITS: Limits = Limits { time: Some(Duration::from_millis(1000)), bytes: Some(1000) };
+    const LIMITS: Limits = Limits { time: Some(Duration::from_millis(1000)), bytes: Some(1000), back: Share(8000) };
+    const NONE: Limits = Limits { time: None, bytes: None, back: Share(8000) };
 
     /// In line, linked and at the master's offset.
     fn fit(now: Instant) -> Facts {
@@ -246,10 +250,15 @@ mod tests {
             rotation.decide(behind(now + step * MS, ms, bytes), LIMITS, now + step * MS);
             assert_eq!(rotation.place, place, "step {step}");
         }
+        let wide = Limits { back: Share(1000), ..LIMITS };
+        rotation.decide(behind(now + 10 * MS, 101, 0), wide, now + 10 * MS);
+        assert_eq!(rotation.place, Place::Lagging, "its return is set lower");
+        rotation.decide(behind(now + 11 * MS, 100, 100), wide, now + 11 * MS);
+        assert_eq!(rotation.place, Place::Reader);
         let mut joining = Rotation::default();
         joining.decide(behind(now, 5000, 0), LIMITS, now);
         assert_eq!(joining.place, Place::Lagging, "who is late does not even join");
-        joining.decide(behind(now, 5000, 0), Limits::default(), now);
+        joining.decide(behind(now, 5000, 0), NONE, now);
         assert_eq!(joining.place, Place::Reader, "no limit, no lag");
     }
 }

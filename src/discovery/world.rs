@@ -318,7 +318,7 @@ impl World {
     }
 
     fn limits(&self) -> Limits {
-        Limits { time: self.set.max_lag, bytes: self.set.max_lag_bytes }
+        Limits { time: self.set.max_lag, bytes: self.set.max_lag_bytes, back: self.set.max_lag_return }
     }
 
     /// Decides each replica's place and writes its live figures. Returns whether somebody's link makes the master look
@@ -390,7 +390,7 @@ impl Member {
 mod tests {
     use super::super::roster::FORGET_AFTER;
     use super::*;
-    use crate::config::{Failover, NodeSettings, Source};
+    use crate::config::{Failover, NodeSettings, Share, Source};
     use crate::metrics::MAX_NODES;
     use crate::upstream::control::Error;
 
@@ -408,6 +408,7 @@ mod tests {
             connect_timeout: 1000 * MS,
             max_lag: None,
             max_lag_bytes: None,
+            max_lag_return: Share(8000),
             nodes: vec![NodeSettings { address: "b:1".into(), weight: 3, zone: Some("z".into()) }],
             failover: Failover::default(),
         })

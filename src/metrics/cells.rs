@@ -42,6 +42,8 @@ labels! {
         NoReplica = "no_replica",
         /// Every replica was beyond the lag limit.
         Lag = "lag",
+        /// Likewise, and the one that was least behind took the read.
+        LeastLagging = "least_lagging",
         /// A read in one pipeline with a write of its own session.
         OwnWrite = "own_write",
         /// The client's own writes, or what it was shown before, may not be on any replica yet.
@@ -76,6 +78,8 @@ labels! {
         RefusedHold = "refused_hold",
         /// Requests refused because no node fits the read policy.
         RefusedNoNode = "refused_no_node",
+        /// Reads refused because all replicas lag and the master had its share.
+        RefusedLag = "refused_lag",
         /// Requests refused because a bound on upstream bytes was reached.
         RefusedFull = "refused_full",
         RefusedForbidden = "refused_forbidden",

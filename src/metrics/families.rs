@@ -76,7 +76,7 @@ families! {
     HELD: Counter "held_total", "Sessions whose requests began to wait for a verified master.";
     RELEASED: Counter "released_total", "Sessions whose held requests went on to a master.";
     REFUSED: Counter "refused_total",
-        "Requests refused: held too long (hold), no node fits (no_node), upstream full (full), not allowed (forbidden).";
+        "Requests refused: held too long (hold), no node fits (no_node), all replicas lag (lag), upstream full (full), not allowed (forbidden).";
     RETRIED: Counter "retried_total", "Requests sent again because the first node did not execute them.";
     NO_REPLICAS: Counter "no_replicas_total",
         "Writes the master refused for want of good replicas (min-replicas-to-write); sent again until the hold ends.";
@@ -152,6 +152,7 @@ pub(super) const COUNTED: &[Counted] = &[
         samples: &[
             (Some(("reason", "hold")), Count::RefusedHold),
             (Some(("reason", "no_node")), Count::RefusedNoNode),
+            (Some(("reason", "lag")), Count::RefusedLag),
             (Some(("reason", "full")), Count::RefusedFull),
             (Some(("reason", "forbidden")), Count::RefusedForbidden),
         ],

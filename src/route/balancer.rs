@@ -6,7 +6,8 @@
 use std::sync::Arc;
 
 use super::Loads;
-use crate::config::Balancer;
+use super::guard::Guard;
+use crate::config::{Balancer, LagGuard};
 use crate::metrics::MAX_NODES;
 use crate::topology::{NodeId, Reader};
 
@@ -19,6 +20,7 @@ pub struct Picker {
     random: u64,
     /// Round robin: turns a node is owed, in units of weight.
     credits: [i64; MAX_NODES],
+    pub(super) guard: Guard,
 }
 
 /// Readers to pick from: replicas, and perhaps the master behind them.
@@ -59,7 +61,18 @@ impl Picker {
 
     /// As [`Picker::new`], with its random numbers fixed by `seed`.
     pub fn seeded(balancer: Balancer, zone: Option<&str>, seed: u64) -> Self {
-        Self { balancer, zone: zone.map(Into::into), random: seed | 1, credits: [0; MAX_NODES] }
+        Self {
+            balancer,
+            zone: zone.map(Into::into),
+            random: seed | 1,
+            credits: [0; MAX_NODES],
+            guard: Guard::default(),
+        }
+    }
+
+    /// Likewise, for reads while every replica lags.
+    pub fn guarded(self, guard: LagGuard) -> Self {
+        Self { guard: Guard::new(guard), ..self }
     }
 
     /// A reader that is not `avoid`, or `None` when no other has a weight.

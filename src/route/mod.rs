@@ -4,6 +4,7 @@
 //! than that master and the snapshot's readers.
 
 mod balancer;
+mod guard;
 
 use crate::config::ReadPolicy;
 use crate::metrics::Reason;
@@ -29,6 +30,8 @@ pub enum Decision {
     Hold,
     /// No node fits the policy (`replica` with no replica in rotation).
     NoNode,
+    /// All replicas lag, the master has had its share, and what is beyond is refused.
+    Guarded,
 }
 
 /// Load figures of the caller's own connections.
@@ -60,8 +63,8 @@ pub fn route(
         (Want::Master, _, _) => to_master(Reason::Master),
         (Want::Read, ReadPolicy::Master, _) => to_master(Reason::Policy),
         (Want::Read, ReadPolicy::Replica, _) => replica(avoid).or_else(|| replica(None)).unwrap_or(Decision::NoNode),
-        (Want::Read, ReadPolicy::PreferReplica, Writes::Open(_)) => {
-            replica(avoid).unwrap_or_else(|| to_master(no_replica(shard)))
+        (Want::Read, ReadPolicy::PreferReplica, Writes::Open(master)) => {
+            replica(avoid).unwrap_or_else(|| instead(shard, master, picker, avoid))
         }
         (Want::Read, ReadPolicy::PreferMaster, Writes::Open(master)) => {
             let other = if avoid == Some(master) { replica(avoid) } else { None };
@@ -83,14 +86,17 @@ fn any(shard: &Shard, master: NodeId, picker: &mut Picker, loads: &impl Loads, a
     match picker.pick(all, loads, avoid) {
         Some(node) if node != master => Decision::To { node, reason: Reason::Replica },
         // Balanced; or the only node left, whatever its weight.
-        _ if shard.readers.is_empty() => Decision::To { node: master, reason: no_replica(shard) },
+        _ if shard.readers.is_empty() => instead(shard, master, picker, avoid),
         _ => Decision::To { node: master, reason: Reason::Policy },
     }
 }
 
-/// Why no replica took a read.
-fn no_replica(shard: &Shard) -> Reason {
-    if shard.readers.is_empty() && shard.lagging > 0 { Reason::Lag } else { Reason::NoReplica }
+/// Who answers a read that no replica took.
+fn instead(shard: &Shard, master: NodeId, picker: &mut Picker, avoid: Option<NodeId>) -> Decision {
+    match shard.readers.is_empty() && shard.lagging > 0 {
+        true => picker.guard.decide(master, &shard.laggards, avoid),
+        false => Decision::To { node: master, reason: Reason::NoReplica },
+    }
 }
 
 #[cfg(test)]
@@ -141,13 +147,14 @@ mod tests {
             Decision::To { .. } => false,
             Decision::Hold => letter == 'h',
             Decision::NoNode => letter == 'n',
+            Decision::Guarded => false,
         }
     }
 
     fn node(decision: Decision) -> NodeId {
         match decision {
             Decision::To { node, .. } => node,
-            Decision::Hold | Decision::NoNode => NodeId::MAX,
+            Decision::Hold | Decision::NoNode | Decision::Guarded => NodeId::MAX,
         }
     }
 

@@ -96,7 +96,7 @@ impl Session {
             Consistency::Strong | Consistency::Bounded => (Side::Master, 0),
             Consistency::Session => match self.where_seen(s, side) {
                 Err(conn) => {
-                    let chosen = Chosen { conn, reason: Reason::Replica, floor: 0, needed: Needed::default() };
+                    let chosen = Chosen { conn, reason: s.reason, floor: 0, needed: Needed::default() };
                     return self.append(s, chosen, bytes, run, now);
                 }
                 Ok(place) => place,
@@ -140,6 +140,7 @@ impl Session {
                 };
                 s.side = side;
                 (s.epoch, s.term) = (epoch, term);
+                s.reason = reason;
                 self.append(s, Chosen { conn, reason, floor, needed }, bytes, run, now)
             }
             Way::Hold if s.refusing => {
@@ -150,6 +151,15 @@ impl Session {
             Way::Hold => Go::Wait(Park::Hold),
             Way::NoNode => {
                 self.answer_all(s, run.n, errors::NO_REPLICA, Count::RefusedNoNode);
+                Go::Sent
+            }
+            // Against what it must see no guard stands.
+            Way::Guarded if !self.front.is_at_a_laggard(floor.max(needed.floor())) => {
+                let way = self.front.way(Want::Master, s.lane, None);
+                self.go_by(s, way, (Side::Master, 0, Needed::default()), bytes, run, now)
+            }
+            Way::Guarded => {
+                self.answer_all(s, run.n, errors::LAG_GUARD, Count::RefusedLag);
                 Go::Sent
             }
         }
@@ -185,7 +195,7 @@ impl Session {
         if !s.settled.is_empty() || !self.front.still_fits(&conn, s.side == Side::Master, s.epoch) {
             return Go::Wait(Park::Drain);
         }
-        let reason = if s.side == Side::Master { Reason::OwnWrite } else { Reason::Replica };
+        let reason = if s.side == Side::Master { Reason::OwnWrite } else { s.reason };
         self.append(s, Chosen { conn, reason, floor: 0, needed: Needed::default() }, bytes, run, now)
     }
 

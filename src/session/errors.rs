@@ -12,6 +12,8 @@ pub const RESET: &[u8] = b"+RESET\r\n";
 pub const MAX_CLIENTS: &[u8] = b"-ERR max number of clients reached\r\n";
 pub const NO_REPLICA: &[u8] =
     b"-MASTERDOWN redweir: the read policy allows replicas only and none is fit to read from; nothing was executed\r\n";
+pub const LAG_GUARD: &[u8] =
+    b"-TRYAGAIN redweir: every replica lags and the master has its share of their reads (lag-guard-share); nothing was executed\r\n";
 pub const UPSTREAM_FULL: &[u8] =
     b"-TRYAGAIN redweir: too many bytes wait for this node (max-upstream); nothing was executed\r\n";
 pub const HOLD_FULL: &[u8] =

@@ -126,6 +126,9 @@ fn outcome(path: &Path, kind: Kind, scene: &Scene<'_>, decide: impl FnOnce(Want)
         Path::Shared(want) => match decide(*want) {
             Decision::To { node, reason } => (place(scene.topology, node), because(reason, kind, scene.policy)),
             Decision::Hold => (nobody(), held),
+            Decision::Guarded => {
+                (nobody(), "refused: every replica is too far behind and the master has its share of reads".to_owned())
+            }
             Decision::NoNode => {
                 (nobody(), "refused: the read policy allows replicas only and none is in rotation".to_owned())
             }
@@ -141,6 +144,9 @@ fn because(reason: Reason, kind: Kind, policy: ReadPolicy) -> String {
         (Reason::Seen, _) => "a read, and only the master is sure to show what this client has seen".to_owned(),
         (Reason::Bound, _) => "a read, and no replica can be shown to be within the staleness bound".to_owned(),
         (Reason::NoReplica, _) => "a read, and no replica is in rotation".to_owned(),
+        (Reason::LeastLagging, _) => {
+            "a read, and of the replicas, all too far behind, the one that is least so".to_owned()
+        }
         (Reason::Lag, _) => "a read, and every replica is too far behind".to_owned(),
         (_, Kind::MasterRead) => "the answer depends on the node, and the master's counts".to_owned(),
         (_, Kind::Script) => "a script, and it may write".to_owned(),

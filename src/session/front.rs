@@ -118,6 +118,8 @@ pub enum Way {
     },
     Hold,
     NoNode,
+    /// All replicas lag, and the master has had its share.
+    Guarded,
 }
 
 impl Front {
@@ -147,7 +149,9 @@ impl Front {
         });
         Rc::new(Self {
             pool: Pool::new(settings, Arc::clone(&cells), on_event),
-            picker: RefCell::new(Picker::new(listener.balancer, listener.zone.as_deref())),
+            picker: RefCell::new(
+                Picker::new(listener.balancer, listener.zone.as_deref()).guarded(listener.reads.guard),
+            ),
             snapshot: RefCell::new(Cache::new(view.snapshot())),
             scratch: RefCell::new(vec![0; SCRATCH].into_boxed_slice()),
             clock: Clock::default(),
@@ -211,10 +215,12 @@ impl Front {
                 Decision::To { node, reason } => (node, reason),
                 Decision::Hold => return Way::Hold,
                 Decision::NoNode => return Way::NoNode,
+                Decision::Guarded => return Way::Guarded,
             };
             if let Some(conn) = self.conn(topology, lane, node) {
                 let reason = if retry { Reason::Retry } else { reason };
-                if want == Want::Read {
+                // While all lag each read is decided by itself: the master's share is one of reads.
+                if want == Want::Read && !matches!(reason, Reason::Lag | Reason::LeastLagging) {
                     self.choice.set(Some(Choice { epoch: topology.epoch, lane, node, reason }));
                 }
                 return Way::Conn { conn, reason, epoch: topology.epoch, term: shard.term };
@@ -246,7 +252,10 @@ impl Front {
         let topology = self.topology();
         let shard = topology.shards.first()?;
         let idle = NoLoads;
-        match route::route(want, self.listener.read_policy, shard, &mut self.picker.borrow_mut(), &idle, None) {
+        let decide =
+            |want| route::route(want, self.listener.read_policy, shard, &mut self.picker.borrow_mut(), &idle, None);
+        // What needs a connection of its own is rare: the guard is not for that.
+        match Some(decide(want)).filter(|d| *d != Decision::Guarded).unwrap_or_else(|| decide(Want::Master)) {
             Decision::To { node, .. } => {
                 topology.node(node).map(|n| Target { node, generation: n.generation, dial: Arc::clone(&n.dial) })
             }

@@ -72,6 +72,13 @@ impl Front {
         None
     }
 
+    /// Whether a replica that lags was seen to have reached `floor`.
+    pub(super) fn is_at_a_laggard(&self, floor: u64) -> bool {
+        let topology = self.topology();
+        let mut laggards = topology.shards.iter().flat_map(|shard| &shard.laggards);
+        laggards.any(|laggard| u64::try_from(laggard.live.offset()).is_ok_and(|offset| offset >= floor))
+    }
+
     fn was_staler(&self, node: NodeId, bound: Staleness) -> bool {
         self.topology().node(node).is_some_and(|node| {
             bound.time.is_some_and(|limit| node.live.lag() > limit)
@@ -107,6 +114,10 @@ impl Needed {
     /// Whether it is an offset of `term`, or nothing at all.
     pub fn is_of(self, term: u64) -> bool {
         self.term == 0 || self.term == term
+    }
+
+    pub fn floor(self) -> u64 {
+        self.floor
     }
 
     /// As the bound of a run that goes to `conn` on `side`.

@@ -17,7 +17,7 @@ use super::level::Level;
 use super::outbox::Outbox;
 use super::settle::Settled;
 use crate::config::{Consistency, Staleness};
-use crate::metrics::Tick;
+use crate::metrics::{Reason, Tick};
 use crate::resp::RequestScanner;
 use crate::topology::NodeId;
 use crate::upstream::{Conn, LaneId};
@@ -119,6 +119,8 @@ pub struct State {
     /// Where its requests on their way are; meaningful while `in_flight > 0`.
     pub conn: Option<Rc<Conn>>,
     pub side: Side,
+    /// Why they are there.
+    pub reason: Reason,
     /// The snapshot under which `conn` was chosen, and its term.
     pub epoch: u64,
     pub term: u64,
@@ -201,6 +203,7 @@ impl State {
             reads: false,
             conn: None,
             side: Side::Replica,
+            reason: Reason::Replica,
             epoch: 0,
             term: 0,
             in_flight: 0,

@@ -51,6 +51,8 @@ pub struct Shard {
     pub readers: Vec<Reader>,
     /// Replicas left out of `readers` for lag alone.
     pub lagging: usize,
+    /// Those of them that may be read from when nobody else can.
+    pub laggards: Vec<Laggard>,
     /// The master's process began without the keys that the one before it had.
     pub emptied: bool,
     /// Weight and zone of the master as a reader, for the policy `any`. `None`: weight 1, no zone.
@@ -74,6 +76,13 @@ pub struct Reader {
     pub node: NodeId,
     pub weight: u32,
     pub zone: Option<Arc<str>>,
+}
+
+/// A replica that would be a reader but for its lag.
+#[derive(Debug, Clone)]
+pub struct Laggard {
+    pub node: NodeId,
+    pub live: Arc<Live>,
 }
 
 /// What is known of a node besides its role.
@@ -169,6 +178,7 @@ impl Topology {
             held: Some(Hold::Starting),
             readers: Vec::new(),
             lagging: 0,
+            laggards: Vec::new(),
             emptied: false,
             master_reader: None,
             tide: Arc::default(),

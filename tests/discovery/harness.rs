@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use redweir::config::{Failover, SetConfig, Source};
+use redweir::config::{Failover, SetConfig, Share, Source};
 use redweir::topology::{self, Node, NodeState, Shard, Topology, View, Writes};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
@@ -274,6 +274,7 @@ pub fn config(source: Source) -> SetConfig {
         connect_timeout: Duration::from_millis(1000),
         max_lag: None,
         max_lag_bytes: None,
+        max_lag_return: Share(8000),
         nodes: Vec::new(),
         failover: Failover::default(),
     }

@@ -87,11 +87,11 @@ fn flags_override_the_file() {
 
 #[test]
 fn every_setting_reaches_its_field_by_flag() {
-    let line = "--listen 127.0.0.1:1 --read-policy any --consistency eventual --max-staleness 30ms --max-staleness-bytes 12kb --user-consistency u=strong,v=bounded --strict on \
+    let line = "--listen 127.0.0.1:1 --read-policy any --consistency eventual --max-staleness 30ms --max-staleness-bytes 12kb --user-consistency u=strong,v=bounded --strict on --lag-guard-share 2.5% --lag-guard refuse \
         --balancer round-robin --zone z --client-auth proxy --hold 1s --hold-bytes 1kb \
         --sentinel s:1,t:2 --master-name m --name n --node-username u --node-password p --sentinel-password q --sentinel-username v \
         --node-weight a:1=0,b:1=2 --node-zone b:1=y,c:1=y --address-map a:1=c:1 --poll 20ms --poll-fast 2ms --down-after 300ms \
-        --connect-timeout 40ms --max-lag off --max-lag-bytes 5kb --trust confirmed --minority-stop 3s --on-empty-master stop \
+        --connect-timeout 40ms --max-lag off --max-lag-bytes 5kb --max-lag-return 50% --trust confirmed --minority-stop 3s --on-empty-master stop \
          --notification-script /bin/true --client-reconfig-script /bin/false --notify-url http://h/x --notify-timeout 4s --workers 3 --admin off --drain 0s --log debug --log-format json \
         --max-sessions 1 --max-pipeline 3 --stream-above 4kb --max-bulk 5kb --max-client-output 6kb \
          --max-upstream 7kb --max-pinned 8 --connections-per-node 9 --max-scripts 10 --max-script-bytes 11kb \
@@ -142,6 +142,7 @@ fn every_setting_reaches_its_field_by_flag() {
             connect_timeout: millis(40),
             max_lag: None,
             max_lag_bytes: Some(5120),
+            max_lag_return: Share(5000),
             nodes: vec![node("a:1", 0, None), node("b:1", 2, Some("y")), node("c:1", 1, Some("y"))],
             failover: Failover {
                 trust: Trust::Confirmed,
@@ -165,6 +166,7 @@ fn every_setting_reaches_its_field_by_flag() {
                 staleness: Staleness { time: Some(millis(30)), bytes: Some(12288) },
                 users: vec![("u".into(), Consistency::Strong), ("v".into(), Consistency::Bounded)],
                 strict: true,
+                guard: LagGuard { share: Share(250), beyond: Beyond::Refuse },
             },
             balancer: Balancer::RoundRobin,
             zone: Some("z".into()),

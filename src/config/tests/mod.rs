@@ -54,6 +54,7 @@ fn the_defaults() {
             connect_timeout: millis(500),
             max_lag: Some(secs(10)),
             max_lag_bytes: None,
+            max_lag_return: Share(8000),
             nodes: Vec::new(),
             failover: Failover::default(),
         }],
