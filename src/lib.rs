@@ -54,6 +54,7 @@
 pub mod config;
 pub mod metrics;
 pub mod resp;
+pub mod socket;
 
 pub mod command;
 

@@ -63,6 +63,19 @@ impl RequestScanner {
         self.ragged = false;
     }
 
+    /// No request is begun.
+    #[inline]
+    pub fn is_between(&self) -> bool {
+        self.left == 0
+    }
+
+    /// A request is begun whose first bytes, up to `at`, need no look: `args` arguments follow them. None: it is looked at all
+    /// the same.
+    #[inline]
+    pub fn begin_behind(&mut self, args: u32, at: usize) {
+        (self.left, self.at) = (args, at);
+    }
+
     /// `input` begins at the first byte of the current request.
     #[inline]
     pub fn scan(&mut self, input: &[u8]) -> Scan {

@@ -10,6 +10,7 @@ use super::unit;
 use crate::command;
 use crate::metrics::Count;
 use crate::resp::{Args, request};
+use crate::socket;
 use crate::topology::Hint;
 use crate::upstream::refusal::{self, Refusal};
 use crate::upstream::{Lost, Receiver, Times};
@@ -168,10 +169,8 @@ impl Session {
     #[inline]
     fn answered(&self, s: &mut State, n: u32, times: &Times) {
         let cells = &self.front.cells;
-        let upstream = self.front.clock.ns(times.sent, times.answered);
-        let whole = if times.read == times.sent { upstream } else { self.front.clock.ns(times.read, times.answered) };
-        cells.request.observe_ns(whole, u64::from(n));
-        cells.upstream.observe_ns(upstream, u64::from(n));
+        cells.request.observe_ns(times.whole_ns, u64::from(n));
+        cells.upstream.observe_ns(times.upstream_ns, u64::from(n));
         let before = s.in_flight;
         s.in_flight = before.saturating_sub(n);
         let throttled = before >= self.front.limits.pipeline as u32;
@@ -190,7 +189,7 @@ impl Session {
         let written = if !s.out.is_empty() {
             0
         } else {
-            match s.stream.try_write(bytes) {
+            match socket::try_send(&s.stream, bytes) {
                 Ok(n) => n,
                 Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => 0,
                 Err(_) => return s.die(),
@@ -229,14 +228,14 @@ impl Session {
     }
 
     fn is_idempotent(&self, request: &[u8]) -> bool {
-        self.front.memo.get(request).unwrap_or_else(|| self.plain_kind(request)).is_idempotent()
+        self.front.memo.get(request).map_or_else(|| self.plain_kind(request), |known| known.kind).is_idempotent()
     }
 
     /// The kind of a complete request.
     #[inline]
     pub(super) fn kind(&self, request: &[u8]) -> Kind {
         match self.front.memo.get(request) {
-            Some(kind) => kind,
+            Some(known) => known.kind,
             None => self.look_up(request),
         }
     }

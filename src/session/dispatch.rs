@@ -7,14 +7,15 @@
 use std::rc::Rc;
 
 use super::floor::Allowed;
-use super::front::Way;
+use super::front::{Way, still_fits};
 use super::kind::Kind;
-use super::level::Needed;
+use super::level::{self, Needed};
 use super::state::{Park, Side, State};
 use super::{Session, errors};
 use crate::config::Consistency;
 use crate::metrics::{Count, Kind as Label, Reason, Tick};
 use crate::route::Want;
+use crate::topology::Topology;
 use crate::upstream::{Bound, Conn, Full, Manner, Receiver};
 
 /// Neighbouring requests of one buffer that go one way.
@@ -71,67 +72,66 @@ impl Run {
     }
 }
 
+/// A run on its way out, with the one snapshot by which all of it is decided: a term and a node of two would prove nothing.
+#[derive(Clone, Copy)]
+struct Outgoing<'a> {
+    topology: &'a Topology,
+    bytes: &'a [u8],
+    run: &'a Run,
+    now: Tick,
+}
+
 /// Where a run goes.
 struct Chosen {
     conn: Rc<Conn>,
     reason: Reason,
-    /// The offset the node must show first; 0: none.
-    floor: u64,
-    /// Likewise at level `bounded`.
+    /// What the node must show first.
     needed: Needed,
 }
 
 impl Session {
     #[inline]
     pub(super) fn dispatch(self: &Rc<Self>, s: &mut State, bytes: &[u8], run: &Run, now: Tick) -> Go {
+        let mut snapshot = self.front.snapshot();
+        let out = Outgoing { topology: snapshot.load(), bytes, run, now };
         let side = if run.is_read() { Side::Replica } else { Side::Master };
         if s.in_flight > 0 {
-            return self.join(s, bytes, run, side, now);
+            return self.join(s, out, side);
         }
-        let stale = std::mem::take(&mut s.stale) && !self.front.is_held();
+        let stale = std::mem::take(&mut s.stale) && !out.topology.is_held();
         let side = if s.behind_write || stale { Side::Master } else { side };
-        let (side, floor) = match s.level {
-            Consistency::Eventual => (side, 0),
-            Consistency::Bounded if side == Side::Replica => return self.dispatch_bounded(s, bytes, run, now),
-            Consistency::Strong | Consistency::Bounded => (Side::Master, 0),
-            Consistency::Session => match self.where_seen(s, side) {
+        let (side, needed) = match s.level {
+            Consistency::Eventual => (side, Needed::default()),
+            Consistency::Bounded if side == Side::Replica => return self.dispatch_bounded(s, out),
+            Consistency::Strong | Consistency::Bounded => (Side::Master, Needed::default()),
+            Consistency::Session => match self.where_seen(s, out.topology, side) {
                 Err(conn) => {
-                    let chosen = Chosen { conn, reason: s.reason, floor: 0, needed: Needed::default() };
-                    return self.append(s, chosen, bytes, run, now);
+                    return self.append(s, Chosen { conn, reason: s.reason, needed: Needed::default() }, out);
                 }
                 Ok(place) => place,
             },
         };
         let want = if side == Side::Replica { Want::Read } else { Want::Master };
-        let way = self.front.way(want, s.lane, s.avoid.take());
-        self.go_by(s, way, (side, floor, Needed::default()), bytes, run, now)
+        let way = self.front.way(out.topology, want, s.lane, s.avoid.take());
+        self.go_by(s, way, (side, needed), out)
     }
 
     /// A run of reads at level `bounded`.
-    fn dispatch_bounded(self: &Rc<Self>, s: &mut State, bytes: &[u8], run: &Run, now: Tick) -> Go {
-        let (side, (way, needed)) = match self.bounded_way(s) {
-            Some(found) => (Side::Replica, found),
-            None => (Side::Master, (self.front.way(Want::Master, s.lane, s.avoid.take()), Needed::default())),
-        };
-        self.go_by(s, way, (side, 0, needed), bytes, run, now)
+    fn dispatch_bounded(self: &Rc<Self>, s: &mut State, out: Outgoing<'_>) -> Go {
+        match self.bounded_way(s, out.topology) {
+            Some((way, needed)) => self.go_by(s, way, (Side::Replica, needed), out),
+            None => {
+                let way = self.front.way(out.topology, Want::Master, s.lane, s.avoid.take());
+                self.go_by(s, way, (Side::Master, Needed::default()), out)
+            }
+        }
     }
 
     #[inline]
-    fn go_by(
-        self: &Rc<Self>,
-        s: &mut State,
-        way: Way,
-        (side, floor, needed): (Side, u64, Needed),
-        bytes: &[u8],
-        run: &Run,
-        now: Tick,
-    ) -> Go {
+    fn go_by(self: &Rc<Self>, s: &mut State, way: Way, (side, needed): (Side, Needed), out: Outgoing<'_>) -> Go {
+        let run = out.run;
         match way {
-            // A master came between the two looks: what must be shown is an offset of another term.
-            Way::Conn { term, .. } if (floor > 0 && term != s.seen.term()) || !needed.is_of(term) => {
-                self.dispatch(s, bytes, run, now)
-            }
-            Way::Conn { conn, reason, epoch, term } => {
+            Way::Conn { conn, reason } => {
                 let reason = match s.level {
                     _ if side == Side::Replica || !run.is_read() || s.behind_write => reason,
                     Consistency::Strong => Reason::Policy,
@@ -139,9 +139,9 @@ impl Session {
                     _ => Reason::Seen,
                 };
                 s.side = side;
-                (s.epoch, s.term) = (epoch, term);
+                (s.epoch, s.term) = (out.topology.epoch, out.topology.term());
                 s.reason = reason;
-                self.append(s, Chosen { conn, reason, floor, needed }, bytes, run, now)
+                self.append(s, Chosen { conn, reason, needed }, out)
             }
             Way::Hold if s.refusing => {
                 let text = errors::hold_expired(self.front.listener.hold);
@@ -154,9 +154,9 @@ impl Session {
                 Go::Sent
             }
             // Against what it must see no guard stands.
-            Way::Guarded if !self.front.is_at_a_laggard(floor.max(needed.floor())) => {
-                let way = self.front.way(Want::Master, s.lane, None);
-                self.go_by(s, way, (Side::Master, 0, Needed::default()), bytes, run, now)
+            Way::Guarded if !level::is_at_a_laggard(out.topology, needed.floor) => {
+                let way = self.front.way(out.topology, Want::Master, s.lane, None);
+                self.go_by(s, way, (Side::Master, Needed::default()), out)
             }
             Way::Guarded => {
                 self.answer_all(s, run.n, errors::LAG_GUARD, Count::RefusedLag);
@@ -167,19 +167,20 @@ impl Session {
 
     /// Where a run may go at level `session`, and the floor there; or the connection it must stay on.
     #[inline]
-    fn where_seen(&self, s: &mut State, side: Side) -> Result<(Side, u64), Rc<Conn>> {
+    fn where_seen(&self, s: &mut State, topology: &Topology, side: Side) -> Result<(Side, Needed), Rc<Conn>> {
+        let master = Ok((Side::Master, Needed::default()));
         if side == Side::Master {
-            return Ok((Side::Master, 0));
+            return master;
         }
         s.reads = true;
-        match s.allowed(self.front.term()) {
-            Allowed::Any { floor } => Ok((Side::Replica, floor)),
-            Allowed::Master => Ok((Side::Master, 0)),
+        match s.allowed(topology.term()) {
+            Allowed::Any { floor } => Ok((Side::Replica, Needed { term: topology.term(), floor })),
+            Allowed::Master => master,
             Allowed::Stay => {
                 let last = s.conn.clone().filter(|_| s.side == Side::Replica);
-                match last.filter(|conn| self.front.still_fits(conn, false, s.epoch)) {
+                match last.filter(|conn| still_fits(topology, conn, false, s.epoch)) {
                     Some(conn) => Err(conn),
-                    None => Ok((Side::Master, 0)),
+                    None => master,
                 }
             }
         }
@@ -187,29 +188,29 @@ impl Session {
 
     /// Requests of this session are on their way: join them, or wait for them.
     #[inline]
-    fn join(self: &Rc<Self>, s: &mut State, bytes: &[u8], run: &Run, side: Side, now: Tick) -> Go {
+    fn join(self: &Rc<Self>, s: &mut State, out: Outgoing<'_>, side: Side) -> Go {
         if s.side == Side::Replica && side == Side::Master {
             return Go::Wait(Park::Drain);
         }
         let Some(conn) = s.conn.clone() else { return Go::Wait(Park::Drain) };
-        if !s.settled.is_empty() || !self.front.still_fits(&conn, s.side == Side::Master, s.epoch) {
+        if !s.settled.is_empty() || !still_fits(out.topology, &conn, s.side == Side::Master, s.epoch) {
             return Go::Wait(Park::Drain);
         }
         let reason = if s.side == Side::Master { Reason::OwnWrite } else { s.reason };
-        self.append(s, Chosen { conn, reason, floor: 0, needed: Needed::default() }, bytes, run, now)
+        self.append(s, Chosen { conn, reason, needed: Needed::default() }, out)
     }
 
     #[inline]
-    fn append(self: &Rc<Self>, s: &mut State, chosen: Chosen, bytes: &[u8], run: &Run, now: Tick) -> Go {
-        let Chosen { conn, reason, floor, needed } = chosen;
+    fn append(self: &Rc<Self>, s: &mut State, Chosen { conn, reason, needed }: Chosen, out: Outgoing<'_>) -> Go {
+        let Outgoing { bytes, run, now, .. } = out;
         let idempotent = run.writes() == 0;
         if run.scripts > 0 && !conn.briefed.get() {
             self.brief(&conn, now);
         }
         let me: Rc<dyn Receiver> = Rc::clone(self) as Rc<dyn Receiver>;
-        // That of the choice, for a later one says nothing of this connection.
+        // The term of the choice: a later one says nothing of this connection.
         let (term, bound) = match s.level {
-            Consistency::Session => (s.term, s.bound(s.term, &conn, floor)),
+            Consistency::Session => (s.term, s.bound(s.term, &conn, needed.floor)),
             Consistency::Bounded => (0, needed.bound(&conn, s.side)),
             _ => (0, Bound::default()),
         };

@@ -3,7 +3,7 @@
 //! Must not hold a session's own state. Invariant: a node is chosen from the newest published snapshot, and a connection
 //! made before its node lost a role is never chosen again.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, RefCell, RefMut};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
@@ -109,12 +109,9 @@ struct Choice {
 
 /// Where a run goes, as a connection.
 pub enum Way {
-    /// With the snapshot it was chosen from: its epoch, and the term offsets seen there are of.
     Conn {
         conn: Rc<Conn>,
         reason: Reason,
-        epoch: u64,
-        term: u64,
     },
     Hold,
     NoNode,
@@ -182,15 +179,20 @@ impl Front {
         Lane { login, resp, no_touch: false, import_source: false }
     }
 
+    /// The newest snapshot, at less cost than by [`Front::topology`]. While it is held nothing else of this may be asked
+    /// that looks at the topology by itself.
+    #[inline]
+    pub(super) fn snapshot(&self) -> RefMut<'_, Cache<Arc<ArcSwap<Topology>>, Arc<Topology>>> {
+        self.snapshot.borrow_mut()
+    }
+
     pub fn topology(&self) -> Arc<Topology> {
         Arc::clone(self.snapshot.borrow_mut().load())
     }
 
     /// The connection for a run that wants `want`; `avoid` just failed it.
     #[inline]
-    pub fn way(&self, want: Want, lane: LaneId, avoid: Option<NodeId>) -> Way {
-        let mut cache = self.snapshot.borrow_mut();
-        let topology = cache.load();
+    pub fn way(&self, topology: &Topology, want: Want, lane: LaneId, avoid: Option<NodeId>) -> Way {
         if let (Want::Read, None) = (want, avoid)
             && let Some(choice) = self.choice.get()
             && choice.epoch == topology.epoch
@@ -198,7 +200,7 @@ impl Front {
             && let Some(conn) = self.pool.peek(lane, choice.node)
             && conn.is_dirty()
         {
-            return Way::Conn { conn, reason: choice.reason, epoch: choice.epoch, term: term(topology) };
+            return Way::Conn { conn, reason: choice.reason };
         }
         self.decide(topology, want, lane, avoid)
     }
@@ -223,7 +225,7 @@ impl Front {
                 if want == Want::Read && !matches!(reason, Reason::Lag | Reason::LeastLagging) {
                     self.choice.set(Some(Choice { epoch: topology.epoch, lane, node, reason }));
                 }
-                return Way::Conn { conn, reason, epoch: topology.epoch, term: shard.term };
+                return Way::Conn { conn, reason };
             }
             if want == Want::Master {
                 break;
@@ -237,14 +239,6 @@ impl Front {
         let node = topology.node(id)?;
         let target = || Target { node: id, generation: node.generation, dial: Arc::clone(&node.dial) };
         self.pool.shared(lane, target, node.generation, id)
-    }
-
-    /// Whether a connection in use may take more of what it carries: its node still has the role, in the same life.
-    #[inline]
-    pub fn still_fits(&self, conn: &Conn, master: bool, since: u64) -> bool {
-        let mut cache = self.snapshot.borrow_mut();
-        let topology = cache.load();
-        conn.is_open() && (topology.epoch == since || fits(topology, &conn.target, master))
     }
 
     /// Where a connection of one's own should go: the master, or for reads whoever the policy picks.
@@ -353,13 +347,12 @@ impl Front {
 
     /// Whether writes are held: there is no verified master.
     pub fn is_held(&self) -> bool {
-        self.snapshot.borrow_mut().load().shards.first().is_none_or(|shard| shard.writes == Writes::Held)
+        self.snapshot.borrow_mut().load().is_held()
     }
 
     /// The present master's number.
-    #[inline]
     pub fn term(&self) -> u64 {
-        term(self.snapshot.borrow_mut().load())
+        self.snapshot.borrow_mut().load().term()
     }
 
     pub(super) fn leave(&self, id: u64, round: u64) {
@@ -414,8 +407,11 @@ impl Front {
     }
 }
 
-fn term(topology: &Topology) -> u64 {
-    topology.shards.first().map_or(0, |shard| shard.term)
+/// Whether a connection in use, chosen under the epoch `since`, may take more of what it carries: its node still has the
+/// role, in the same life.
+#[inline]
+pub(super) fn still_fits(topology: &Topology, conn: &Conn, master: bool, since: u64) -> bool {
+    conn.is_open() && (topology.epoch == since || fits(topology, &conn.target, master))
 }
 
 fn fits(topology: &Topology, target: &Target, master: bool) -> bool {

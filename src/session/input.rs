@@ -9,7 +9,6 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncRead, ReadBuf};
 use tokio_util::io::poll_read_buf;
 
 use super::dispatch::{Go, Run};
@@ -19,6 +18,7 @@ use super::state::{Park, Silence, State};
 use super::{Session, Turn, errors, unit};
 use crate::metrics::{Count, Tick};
 use crate::resp::{Args, Scan, encode, inline};
+use crate::socket;
 
 /// A connection attempt to the master failed: look again this much later, even if nothing changes.
 const RETRY: Duration = Duration::from_millis(20);
@@ -43,6 +43,8 @@ impl Session {
         if !s.waker.as_ref().is_some_and(|w| w.will_wake(cx.waker())) {
             s.waker = Some(cx.waker().clone());
         }
+        // Later reads of one turn count towards it, so that no client takes all the worker's time.
+        let mut woken = true;
         loop {
             if s.dead || self.poll_out(s, cx).is_err() {
                 return Poll::Ready(Turn::Close);
@@ -82,7 +84,7 @@ impl Session {
                 let done = s.in_flight == 0 && s.out.is_empty() && !s.must_send_again();
                 return if done { Poll::Ready(Turn::Close) } else { Poll::Pending };
             }
-            match ready!(self.poll_input(s, cx)) {
+            match ready!(self.poll_input(s, cx, std::mem::take(&mut woken))) {
                 Some(turn) => return Poll::Ready(turn),
                 None => continue,
             }
@@ -91,15 +93,17 @@ impl Session {
 
     /// One read and what it brings.
     #[inline]
-    fn poll_input(self: &Rc<Self>, s: &mut State, cx: &mut Context<'_>) -> Poll<Option<Turn>> {
+    fn poll_input(self: &Rc<Self>, s: &mut State, cx: &mut Context<'_>, woken: bool) -> Poll<Option<Turn>> {
         if !s.input.is_empty() {
             return self.poll_more(s, cx);
         }
         let mut scratch = self.front.scratch.borrow_mut();
-        let mut room = ReadBuf::new(&mut scratch);
-        let read = ready!(Pin::new(&mut s.stream).poll_read(cx, &mut room));
-        let bytes = room.filled();
-        if let Some(turn) = self.arrived(s, read.map(|()| bytes.len())) {
+        let read = match woken {
+            true => ready!(socket::poll_first_recv(&s.stream, cx, &mut scratch)),
+            false => ready!(socket::poll_recv(&s.stream, cx, &mut scratch)),
+        };
+        let bytes = &scratch[..*read.as_ref().unwrap_or(&0)];
+        if let Some(turn) = self.arrived(s, read) {
             return Poll::Ready(turn);
         }
         if s.in_flight == 0 && !s.more {
@@ -170,10 +174,14 @@ impl Session {
         s.active = now;
         let mut run = Run::at(0);
         loop {
-            match s.scanner.scan(&buf[run.end..]) {
+            if run.end == buf.len() && s.scanner.is_between() {
+                return self.go(s, buf, &run, now).unwrap_or((run.end, Stop::Hungry));
+            }
+            let (scan, known) = self.look(s, &buf[run.end..]);
+            match scan {
                 Scan::Request { len } => {
                     let request = &buf[run.end..run.end + len];
-                    let kind = self.kind(request);
+                    let kind = known.unwrap_or_else(|| self.kind(request));
                     let hopeless = s.tries > TRIES || !matches!(kind, Kind::Read);
                     let refused = s.refusing && hopeless && kind != Kind::Alone;
                     if kind == Kind::Alone || refused {
@@ -231,6 +239,16 @@ impl Session {
                 }
             }
         }
+    }
+
+    /// What is at the front of `input`, and its kind where that is known by its header.
+    #[inline]
+    fn look(&self, s: &mut State, input: &[u8]) -> (Scan, Option<Kind>) {
+        let known = if s.scanner.is_between() { self.front.memo.get(input) } else { None };
+        if let Some(known) = known {
+            s.scanner.begin_behind(known.args, known.len);
+        }
+        (s.scanner.scan(input), known.map(|known| known.kind))
     }
 
     /// The transaction at `at`, when it may go as one run.

@@ -12,7 +12,7 @@ use super::front::{Front, Way};
 use super::state::{Side, State};
 use crate::config::{Consistency, Staleness};
 use crate::route::Want;
-use crate::topology::NodeId;
+use crate::topology::{NodeId, Topology};
 use crate::upstream::{Bound, Conn, LaneId};
 
 /// A level with all that belongs to it.
@@ -45,46 +45,49 @@ impl State {
 impl Front {
     /// The level of who came in by `lane`.
     pub(super) fn level_of(&self, lane: LaneId) -> Level {
-        let lane = self.pool.describe(lane);
-        let user = lane.as_ref().and_then(|lane| lane.login.as_ref()?.username.as_deref());
-        // What an import is to see, only the master shows.
-        let imports = lane.as_ref().is_some_and(|lane| lane.import_source);
-        let consistency = if imports { Consistency::Strong } else { self.listener.level_of(user) };
-        Level { consistency, staleness: self.listener.reads.staleness }
+        let login = self.pool.describe(lane).and_then(|lane| lane.login);
+        let user = login.as_ref().and_then(|login| login.username.as_deref());
+        Level { consistency: self.listener.level_of(user), staleness: self.listener.reads.staleness }
     }
 
     /// The term, and the least offset of it that a read that comes now must be shown; `None`: only the master is sure.
-    pub(super) fn floor_within(&self, bound: Staleness) -> Option<(u64, u64)> {
-        let topology = self.topology();
+    pub(super) fn floor_within(&self, topology: &Topology, bound: Staleness) -> Option<(u64, u64)> {
         let shard = topology.shards.first()?;
         Some((shard.term, shard.tide.floor(shard.term, Instant::now(), bound)?))
     }
 
     /// The connection for a read that must not be staler than `bound`; readers that were seen to be staler are passed over
     /// where there is another. `None`: it is for the master.
-    fn way_within(&self, lane: LaneId, mut avoid: Option<NodeId>, bound: Staleness) -> Option<Way> {
+    fn way_within(
+        &self,
+        topology: &Topology,
+        lane: LaneId,
+        mut avoid: Option<NodeId>,
+        bound: Staleness,
+    ) -> Option<Way> {
         for _ in 0..2 {
-            match self.way(Want::Read, lane, avoid) {
-                Way::Conn { conn, .. } if self.was_staler(conn.target.node, bound) => avoid = Some(conn.target.node),
+            match self.way(topology, Want::Read, lane, avoid) {
+                Way::Conn { conn, .. } if was_staler(topology, conn.target.node, bound) => {
+                    avoid = Some(conn.target.node)
+                }
                 way => return Some(way),
             }
         }
         None
     }
+}
 
-    /// Whether a replica that lags was seen to have reached `floor`.
-    pub(super) fn is_at_a_laggard(&self, floor: u64) -> bool {
-        let topology = self.topology();
-        let mut laggards = topology.shards.iter().flat_map(|shard| &shard.laggards);
-        laggards.any(|laggard| u64::try_from(laggard.live.offset()).is_ok_and(|offset| offset >= floor))
-    }
+fn was_staler(topology: &Topology, node: NodeId, bound: Staleness) -> bool {
+    topology.node(node).is_some_and(|node| {
+        bound.time.is_some_and(|limit| node.live.lag() > limit)
+            || bound.bytes.is_some_and(|limit| node.live.lag_bytes() > limit)
+    })
+}
 
-    fn was_staler(&self, node: NodeId, bound: Staleness) -> bool {
-        self.topology().node(node).is_some_and(|node| {
-            bound.time.is_some_and(|limit| node.live.lag() > limit)
-                || bound.bytes.is_some_and(|limit| node.live.lag_bytes() > limit)
-        })
-    }
+/// Whether a replica that lags was seen to have reached `floor`.
+pub fn is_at_a_laggard(topology: &Topology, floor: u64) -> bool {
+    let mut laggards = topology.shards.iter().flat_map(|shard| &shard.laggards);
+    laggards.any(|laggard| u64::try_from(laggard.live.offset()).is_ok_and(|offset| offset >= floor))
 }
 
 impl Session {
@@ -96,31 +99,22 @@ impl Session {
     }
 
     /// The way of a read at level `bounded`, and what the node there must show; `None`: it is for the master.
-    pub(super) fn bounded_way(&self, s: &mut State) -> Option<(Way, Needed)> {
-        let (term, floor) = self.front.floor_within(s.staleness)?;
-        let way = self.front.way_within(s.lane, s.avoid.take(), s.staleness)?;
+    pub(super) fn bounded_way(&self, s: &mut State, topology: &Topology) -> Option<(Way, Needed)> {
+        let (term, floor) = self.front.floor_within(topology, s.staleness)?;
+        let way = self.front.way_within(topology, s.lane, s.avoid.take(), s.staleness)?;
         Some((way, Needed { term, floor }))
     }
 }
 
-/// What a node must show for a read at level `bounded`.
+/// What a node must show before a read there: an offset of a term. All zero: nothing.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Needed {
-    term: u64,
-    floor: u64,
+    pub term: u64,
+    pub floor: u64,
 }
 
 impl Needed {
-    /// Whether it is an offset of `term`, or nothing at all.
-    pub fn is_of(self, term: u64) -> bool {
-        self.term == 0 || self.term == term
-    }
-
-    pub fn floor(self) -> u64 {
-        self.floor
-    }
-
-    /// As the bound of a run that goes to `conn` on `side`.
+    /// At level `bounded`, as the bound of a run that goes to `conn` on `side`.
     pub fn bound(self, conn: &Rc<Conn>, side: Side) -> Bound {
         let term = u32::try_from(self.term).unwrap_or(u32::MAX);
         match side {

@@ -17,31 +17,44 @@ const LONGEST: usize = 31;
 struct Slot {
     header: [u8; LONGEST],
     len: u8,
+    args: u32,
     kind: Kind,
+}
+
+/// What the beginning of a request says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Known {
+    pub kind: Kind,
+    /// Arguments behind the name.
+    pub args: u32,
+    /// Bytes up to the first of them.
+    pub len: usize,
 }
 
 pub struct Memo(RefCell<[Slot; SLOTS]>);
 
 impl Default for Memo {
     fn default() -> Self {
-        Self(RefCell::new([Slot { header: [0; LONGEST], len: 0, kind: Kind::Alone }; SLOTS]))
+        Self(RefCell::new([Slot { header: [0; LONGEST], len: 0, args: 0, kind: Kind::Alone }; SLOTS]))
     }
 }
 
 impl Memo {
     #[inline]
-    pub fn get(&self, request: &[u8]) -> Option<Kind> {
+    pub fn get(&self, request: &[u8]) -> Option<Known> {
         let slots = self.0.borrow();
         let slot = &slots[index(request)?];
         let len = usize::from(slot.len);
-        (len > 0 && request.get(..len)? == &slot.header[..len]).then_some(slot.kind)
+        let same = len > 0 && request.get(..len)? == &slot.header[..len];
+        same.then_some(Known { kind: slot.kind, args: slot.args, len })
     }
 
     /// `command` is what `request` names.
     pub fn put(&self, request: &[u8], command: &Command, kind: Kind) {
         let (Some(index), Some(header)) = (index(request), header(request)) else { return };
         if !command.depends_on_arguments() && header.len() <= LONGEST {
-            let mut slot = Slot { header: [0; LONGEST], len: header.len() as u8, kind };
+            let args = Args::new(request).skip(1).count() as u32;
+            let mut slot = Slot { header: [0; LONGEST], len: header.len() as u8, args, kind };
             slot.header[..header.len()].copy_from_slice(header);
             self.0.borrow_mut()[index] = slot;
         }
@@ -78,7 +91,12 @@ mod tests {
         ] {
             let command = command::classify(Args::new(&request(line))).command.unwrap();
             memo.put(&request(line), command, kind);
-            assert_eq!(memo.get(&request(same)), kept.then_some(kind), "{line}");
+            let known = memo.get(&request(same));
+            assert_eq!(known.map(|known| known.kind), kept.then_some(kind), "{line}");
+            if let Some(known) = known {
+                assert_eq!(known.args as usize, same.split(' ').count() - 1, "{line}");
+                assert_eq!(request(same)[known.len], b'$', "{line}");
+            }
         }
         for other in ["GETX a", "GET a b", "get a", "GEX a"] {
             assert_eq!(memo.get(&request(other)), None, "{other}");

@@ -146,7 +146,7 @@ impl Session {
                 let scene =
                     Scene { topology: &topology, policy, rules: &self.front.rules, ours, monitor: listener.monitor };
                 let within = match s.level {
-                    Consistency::Bounded => Some(self.front.floor_within(s.staleness)),
+                    Consistency::Bounded => Some(self.front.floor_within(&topology, s.staleness)),
                     _ => None,
                 };
                 let why = if within.is_some() { Reason::Bound } else { Reason::Seen };

@@ -185,6 +185,15 @@ impl Topology {
         };
         Self { epoch: 0, shards: vec![shard], nodes: Vec::new(), names: Arc::default() }
     }
+    /// The present master's number; 0: there was none yet.
+    #[inline]
+    pub fn term(&self) -> u64 {
+        self.shards.first().map_or(0, |shard| shard.term)
+    }
+    /// Whether writes are held: there is no verified master.
+    pub fn is_held(&self) -> bool {
+        self.shards.first().is_none_or(|shard| shard.writes == Writes::Held)
+    }
     pub fn node(&self, id: NodeId) -> Option<&Arc<Node>> {
         self.nodes.iter().find(|n| n.id == id)
     }

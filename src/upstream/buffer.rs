@@ -1,10 +1,11 @@
 //! A fixed read buffer: fill at the end, take from the front.
 
 use std::io;
-use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, ReadBuf};
+use tokio::net::TcpStream;
+
+use crate::socket;
 
 /// 64 KiB: 1.4 reads per 16 KiB reply were measured with it (limit.md section 6).
 pub const READ_BUFFER: usize = 64 * 1024;
@@ -54,11 +55,9 @@ impl Buffer {
     ///
     /// # Errors
     /// Those of the socket.
-    pub fn poll_fill<S: AsyncRead + Unpin>(&mut self, stream: &mut S, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    pub fn poll_fill(&mut self, stream: &TcpStream, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         self.make_room();
-        let mut room = ReadBuf::new(&mut self.bytes[self.end..]);
-        ready!(Pin::new(stream).poll_read(cx, &mut room))?;
-        let n = room.filled().len();
+        let n = ready!(socket::poll_recv(stream, cx, &mut self.bytes[self.end..]))?;
         self.end += n;
         Poll::Ready(Ok(n))
     }

@@ -20,7 +20,8 @@ use super::pool::Tally;
 use super::{Lost, Manner, Receiver, Target, Times};
 use crate::metrics::Tick;
 use crate::resp::encode;
-use line::Line;
+use crate::socket;
+use line::{BURST, Line};
 
 /// Reads alone are followed by a ROLE no more often than this, in time and in runs: until the next one their sessions stay
 /// on the connection. So it costs next to nothing, and sessions still change their replica now and then.
@@ -67,6 +68,8 @@ struct Shared {
     /// Database the connection will be in after everything appended.
     db: u32,
     waker: Option<Waker>,
+    /// The socket, while the task lives.
+    stream: Option<Rc<TcpStream>>,
     /// Appended since the task was last woken for writing.
     dirty: bool,
     /// A node refused something: replies are handed back one by one with their requests.
@@ -95,6 +98,7 @@ impl Conn {
             flight: Flight::default(),
             db: 0,
             waker: None,
+            stream: None,
             dirty: false,
             spoiled: false,
             backlog: 0,
@@ -189,6 +193,9 @@ impl Conn {
             shared.wants_role = bound.term;
         }
         self.in_flight.set(self.in_flight.get() + n);
+        if shared.flight.to_write().len() >= BURST {
+            self.write_bursts(&mut shared);
+        }
         if !shared.dirty {
             shared.dirty = true;
             if let Some(waker) = &shared.waker {
@@ -196,6 +203,19 @@ impl Conn {
             }
         }
         Ok(shared.serial)
+    }
+
+    /// Whole bursts do not wait for the round's end: their bytes are still in the cache, and the node begins to work. A
+    /// socket that takes no more is the task's to wait for.
+    #[cold]
+    fn write_bursts(&self, shared: &mut Shared) {
+        let Some(stream) = &shared.stream else { return };
+        while let Some(burst) = shared.flight.to_write().first_chunk::<BURST>()
+            && let Ok(n) = socket::try_send(stream, burst)
+        {
+            shared.flight.wrote(n);
+            self.tally.sent(n);
+        }
     }
 
     #[inline]
@@ -253,8 +273,12 @@ impl Conn {
 
     /// The owner task's life from an open socket to its end.
     pub(super) async fn drive(&self, stream: TcpStream) -> End {
+        let stream = Rc::new(stream);
+        self.shared.borrow_mut().stream = Some(Rc::clone(&stream));
         let mut line = Line::new(stream);
-        std::future::poll_fn(|cx| line.poll(self, cx)).await
+        let end = std::future::poll_fn(|cx| line.poll(self, cx)).await;
+        self.shared.borrow_mut().stream = None;
+        end
     }
 
     /// Reports everything unanswered to its receivers.
@@ -287,11 +311,18 @@ impl Conn {
     }
 
     #[inline]
-    fn note_latency(&self, times: &Times) {
-        let sample = self.tally.clock.ns(times.sent, times.answered);
+    fn times(&self, entry: &Entry, answered: Tick) -> Times {
+        let upstream_ns = self.tally.clock.ns(entry.sent, answered);
+        let at_once = entry.read == entry.sent;
+        let whole_ns = if at_once { upstream_ns } else { self.tally.clock.ns(entry.read, answered) };
+        Times { whole_ns, upstream_ns }
+    }
+
+    #[inline]
+    fn note_latency(&self, sample: u64, answered: Tick) {
         let (old, _) = self.ewma.get();
         // A peak counts at once, relief by an eighth a time.
-        self.ewma.set((if sample > old { sample } else { old - (old - sample) / 8 }, times.answered));
+        self.ewma.set((if sample > old { sample } else { old - (old - sample) / 8 }, answered));
     }
 
     /// A retired connection: what was not written yet goes back, newest first taken, oldest first given.

@@ -15,8 +15,6 @@ mod leased;
 mod pool;
 pub mod refusal;
 
-use crate::metrics::Tick;
-
 pub use buffer::Buffer;
 pub use clock::Reading;
 pub use conn::{Conn, Full};
@@ -24,12 +22,13 @@ pub use dial::{Lane, Refused, Target};
 pub use leased::Lease;
 pub use pool::{Event, LaneId, Pool, Settings, Verdict};
 
-/// When a run of requests was read from its client, appended to the node's connection and answered.
+/// How long a run of requests took to be answered, in ns.
 #[derive(Debug, Clone, Copy)]
 pub struct Times {
-    pub read: Tick,
-    pub sent: Tick,
-    pub answered: Tick,
+    /// Since it was read from its client.
+    pub whole_ns: u64,
+    /// Since it was appended to the node's connection.
+    pub upstream_ns: u64,
 }
 
 /// Who waits for the replies of a run of requests. Calls come in the order of the requests.

@@ -5,11 +5,8 @@
 
 use std::borrow::Cow;
 use std::io;
-use std::pin::Pin as StdPin;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
-
-use tokio::io::{AsyncRead, ReadBuf};
 
 use super::{End, FULL, Relay, Sent, queued};
 use crate::command;
@@ -22,6 +19,7 @@ use crate::session::pin::{Admit, tracked};
 use crate::session::ruled::Ruled;
 use crate::session::state::State;
 use crate::session::{Session, errors};
+use crate::socket;
 use crate::topology::Hint;
 
 /// Asks a node for the connection's id there, for the case that what follows must be unblocked.
@@ -31,11 +29,10 @@ impl Session {
     /// One read; 0 is the end.
     pub(super) fn poll_client(&self, s: &mut State, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let mut scratch = self.front.scratch.borrow_mut();
-        let mut room = ReadBuf::new(&mut scratch);
-        ready!(StdPin::new(&mut s.stream).poll_read(cx, &mut room))?;
-        self.front.cells.count(Count::BytesFromClients, room.filled().len() as u64);
-        s.input.extend_from_slice(room.filled());
-        Poll::Ready(Ok(room.filled().len()))
+        let n = ready!(socket::poll_recv(&s.stream, cx, &mut scratch))?;
+        self.front.cells.count(Count::BytesFromClients, n as u64);
+        s.input.extend_from_slice(&scratch[..n]);
+        Poll::Ready(Ok(n))
     }
 }
 

@@ -21,7 +21,7 @@ use crate::upstream::refusal::{self, Refusal};
 impl Relay {
     /// Reads from the node and passes frames on.
     pub(super) fn poll_node(&mut self, session: &Session, s: &mut State, cx: &mut Context<'_>) -> Poll<Option<End>> {
-        match ready!(self.buffer.poll_fill(&mut self.lease.stream, cx)) {
+        match ready!(self.buffer.poll_fill(&self.lease.stream, cx)) {
             Ok(n) if n > 0 => session.front.cells.count(Count::BytesFromNodes, n as u64),
             _ => return Poll::Ready(Some(End::Lost)),
         }

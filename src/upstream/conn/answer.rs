@@ -11,7 +11,7 @@ use crate::metrics::{Count, Tick};
 use crate::resp::{Found, ReplyScanner};
 use crate::upstream::clock::Reading;
 use crate::upstream::flight::{Entry, Own};
-use crate::upstream::{Bound, Receiver, Times, refusal};
+use crate::upstream::{Bound, Receiver, refusal};
 
 impl Conn {
     /// Delivers every reply that is whole. `Err`: the stream cannot be understood.
@@ -44,7 +44,7 @@ impl Conn {
                 true => collect_whole(&mut line.scanner, input, head.left, line.buffer.is_full()),
                 false => collect(&mut line.scanner, input, head.left, single),
             };
-            let times = Times { read: head.read, sent: head.sent, answered };
+            let times = self.times(head, answered);
             if batch.n > 0 {
                 let replies = &input[..batch.len];
                 match &head.to {
@@ -59,7 +59,7 @@ impl Conn {
                     self.tally.cells.count(Count::NodeErrors, u64::from(batch.errors));
                 }
                 (shared.torn, as_it_is) = (false, false);
-                self.note_latency(&times);
+                self.note_latency(times.upstream_ns, answered);
                 self.in_flight.set(self.in_flight.get().saturating_sub(batch.n));
                 shared.flight.answered(batch.n);
                 line.buffer.consume(batch.len);
@@ -121,7 +121,7 @@ impl Conn {
     fn pass_piece(&self, shared: &mut Shared, line: &mut Line, ready: usize, answered: Tick) {
         shared.torn = true;
         if let Some(head) = shared.flight.entries.front() {
-            let times = Times { read: head.read, sent: head.sent, answered };
+            let times = self.times(head, answered);
             let piece = &line.buffer.filled()[..ready];
             shared.backlog = head.to.as_ref().map_or(0, |to| to.piece(piece, false, &times));
         }

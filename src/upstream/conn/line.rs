@@ -3,31 +3,41 @@
 //! Must not know whose bytes it moves. Invariant: one read and one write per round, however many sessions took part.
 
 use std::io;
-use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
+use tokio::task::coop;
 
 use super::{Conn, End};
 use crate::resp::ReplyScanner;
+use crate::socket;
 use crate::upstream::buffer::{Buffer, READ_BUFFER};
 
 /// Bytes written before replies are looked at again. Without it hundreds of KiB went out at once while the node idled, and
 /// the buffer outgrew the cache: 19 instead of 13 us for each SET of 16 KiB.
-const BURST: usize = 64 * 1024;
+pub(super) const BURST: usize = 64 * 1024;
 
 /// The socket's side of a connection, owned by its task.
 pub(super) struct Line {
-    stream: TcpStream,
+    stream: Rc<TcpStream>,
     pub(super) buffer: Buffer,
     pub(super) scanner: ReplyScanner,
+    /// A write has waited for its second turn.
     yielded: bool,
+    /// The task will be woken by what arrives: there is no need to ask again between the two turns of a write.
+    listening: bool,
 }
 
 impl Line {
-    pub(super) fn new(stream: TcpStream) -> Self {
-        Self { stream, buffer: Buffer::new(READ_BUFFER), scanner: ReplyScanner::default(), yielded: false }
+    pub(super) fn new(stream: Rc<TcpStream>) -> Self {
+        Self {
+            stream,
+            buffer: Buffer::new(READ_BUFFER),
+            scanner: ReplyScanner::default(),
+            yielded: false,
+            listening: false,
+        }
     }
 
     pub(super) fn poll(&mut self, conn: &Conn, cx: &mut Context<'_>) -> Poll<End> {
@@ -40,8 +50,10 @@ impl Line {
         if conn.killed.get() {
             return Poll::Ready(End::Killed);
         }
-        while !conn.shared.borrow().must_wait(conn.tally.large) {
-            match self.buffer.poll_fill(&mut self.stream, cx) {
+        let between = self.yielded && self.listening && !socket::is_readable(&self.stream);
+        while !between && !conn.shared.borrow().must_wait(conn.tally.large) {
+            self.listening = false;
+            match self.buffer.poll_fill(&self.stream, cx) {
                 Poll::Ready(Ok(n)) if n > 0 => {
                     conn.tally.received(n);
                     if let Err(end) = conn.deliver(self) {
@@ -49,7 +61,11 @@ impl Line {
                     }
                 }
                 Poll::Ready(_) => return Poll::Ready(End::Lost),
-                Poll::Pending => break,
+                Poll::Pending => {
+                    // A task whose turn is used up is only told to come again.
+                    self.listening = coop::has_budget_remaining();
+                    break;
+                }
             }
         }
         if !conn.open.get() {
@@ -64,7 +80,8 @@ impl Line {
 
     fn flush(&mut self, conn: &Conn, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let shared = &mut *conn.shared.borrow_mut();
-        if shared.flight.to_write().is_empty() {
+        if shared.flight.to_write().is_empty() && shared.wants_role == 0 {
+            self.yielded = false;
             shared.dirty = false;
             return Poll::Ready(Ok(()));
         }
@@ -82,7 +99,7 @@ impl Line {
                 return Poll::Pending;
             }
             let some = shared.flight.to_write();
-            let n = ready!(Pin::new(&mut self.stream).poll_write(cx, &some[..some.len().min(left)]))?;
+            let n = ready!(socket::poll_send(&self.stream, cx, &some[..some.len().min(left)]))?;
             left -= n;
             if n == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
