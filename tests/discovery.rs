@@ -16,6 +16,8 @@ mod log;
 mod promotion;
 #[path = "discovery/reservations.rs"]
 mod reservations;
+#[path = "discovery/signs.rs"]
+mod signs;
 #[path = "discovery/told.rs"]
 mod told;
 

@@ -310,6 +310,9 @@ impl Keeper {
             self.times.reconciled = now;
             self.reconcile(now);
         }
+        if self.world.master_falls_silent(now) {
+            self.sign(now);
+        }
         self.decide(now);
         self.act(now);
         let open = self.is_open();

@@ -19,6 +19,8 @@ use crate::topology::{Lineage, NodeId, Relation, Tide, relation};
 
 /// Superseded replication ids remembered: one per switch.
 const PAST: usize = 64;
+/// So many questions in a row without an answer are a sign.
+const UNANSWERED: u32 = 3;
 
 /// What followed from an observation.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -215,6 +217,12 @@ impl World {
     pub fn master_silent(&self, now: Instant) -> bool {
         let member = self.reign.as_ref().and_then(|r| self.member(r.node));
         member.is_none_or(|m| m.is_silent_for(now, self.set.down_after))
+    }
+
+    /// Whether the accepted master leaves questions unanswered: a sign of trouble, and no proof.
+    pub fn master_falls_silent(&self, now: Instant) -> bool {
+        let member = self.reign.as_ref().and_then(|r| self.member(r.node));
+        member.is_some_and(|m| m.is_silent_for(now, UNANSWERED * self.set.poll))
     }
 
     /// The replicas of the accepted master, as far as a promotion is concerned. Who was never heard may be one.
