@@ -8,6 +8,7 @@ mod everywhere;
 mod failover;
 mod fresh;
 mod held;
+mod hung;
 mod inside;
 mod lag;
 mod levels;
