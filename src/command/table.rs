@@ -53,6 +53,16 @@ pub struct Keys {
     pub movable: bool,
 }
 
+impl Keys {
+    /// Positions of keys in a request of so many words, its name included.
+    pub fn places(self, words: usize) -> impl Iterator<Item = usize> {
+        let last = i64::from(self.last);
+        let last = if last < 0 { words as i64 + last } else { last.min(words as i64 - 1) };
+        let from = if self.first > 0 { self.first as usize } else { usize::MAX };
+        (from..=usize::try_from(last).unwrap_or(0)).step_by(usize::try_from(self.step).unwrap_or(1).max(1))
+    }
+}
+
 /// A set of command flags.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Flags(u32);

@@ -303,6 +303,24 @@ fn a_name_one_byte_off_is_another_name() {
     assert!(lookup(b"publlish\0\0\0\0\0\0\0\0").is_none());
 }
 
+#[test]
+fn keys_are_found_where_the_table_says() {
+    for (line, expected) in [
+        ("GET a", vec!["a"]),
+        ("MGET a b c", vec!["a", "b", "c"]),
+        ("HMGET h f g", vec!["h"]),
+        ("LRANGE l 0 -1", vec!["l"]),
+        ("SUNION a b", vec!["a", "b"]),
+        ("PING", vec![]),
+        ("GET", vec![]),
+    ] {
+        let words: Vec<&str> = line.split(' ').collect();
+        let keys = lookup(words[0].as_bytes()).unwrap().keys;
+        let found: Vec<&str> = keys.places(words.len()).filter_map(|at| words.get(at).copied()).collect();
+        assert_eq!(found, expected, "{line}");
+    }
+}
+
 proptest! {
     #[test]
     fn arbitrary_arguments_are_never_a_read_unless_the_table_says_so(

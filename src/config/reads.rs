@@ -36,7 +36,7 @@ impl std::fmt::Display for Staleness {
 }
 
 /// A part of all, in hundredths of a percent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Share(pub u32);
 
 impl Share {
@@ -86,6 +86,8 @@ pub struct ReadSettings {
     /// Offsets are asked together with their replication id.
     pub strict: bool,
     pub guard: LagGuard,
+    /// The part of the reads on replicas whose keys are touched at the master.
+    pub touch: Share,
 }
 
 /// The least bound: below, no replica could ever be shown to be within it.
@@ -136,6 +138,14 @@ pub(super) const READS: &[Setting<ListenerParts>] = &[
         "least-lagging",
         "What becomes of the other reads then: least-lagging (the replica that is least behind answers) or refuse",
         |l: &mut ListenerParts, g, f| g.put(&mut l.reads.guard.beyond, f, choice),
+    ),
+    one(
+        "touch-sample",
+        "PERCENT",
+        "0%",
+        "Part of the reads on replicas whose keys are touched at the master (TOUCH), so that a master that evicts keeps \
+        what is hot; 0%: none",
+        |l: &mut ListenerParts, g, f| g.put(&mut l.reads.touch, f, share),
     ),
 ];
 

@@ -115,6 +115,9 @@ labels! {
         PinsMoved = "pins_moved",
         PinsBroken = "pins_broken",
         Unblocked = "unblocked",
+        /// Keys read on replicas that were touched at the master, or of a sample and dropped.
+        KeysTouched = "keys_touched",
+        TouchesDropped = "touches_dropped",
     }
 }
 

@@ -92,6 +92,8 @@ families! {
     PINS_LOST: Counter "pins_lost_total",
         "Sessions whose own connection was lost in a switch: gone on at the new master (moved) or closed (broken).";
     UNBLOCKED: Counter "unblocked_total", "Blocking commands ended by CLIENT UNBLOCK.";
+    TOUCHED_KEYS: Counter "touched_keys_total",
+        "Keys of reads on replicas, sampled by touch-sample: touched at the master (sent), or too many to (dropped).";
     LARGE_STREAMS: Counter "large_streams_total", "Requests or replies streamed for their size.";
     SCRIPTS_MISSING: Counter "scripts_missing_total", "Calls by SHA-1 sent again because the node lacked the script.";
     SCANS_RESTARTED: Counter "scans_restarted_total", "Scans begun again for a cursor of another master.";
@@ -186,6 +188,13 @@ pub(super) const COUNTED: &[Counted] = &[
         samples: &[(Some(("outcome", "moved")), Count::PinsMoved), (Some(("outcome", "broken")), Count::PinsBroken)],
     },
     Counted { family: UNBLOCKED, samples: &[(None, Count::Unblocked)] },
+    Counted {
+        family: TOUCHED_KEYS,
+        samples: &[
+            (Some(("outcome", "sent")), Count::KeysTouched),
+            (Some(("outcome", "dropped")), Count::TouchesDropped),
+        ],
+    },
     Counted { family: LARGE_STREAMS, samples: &[(None, Count::LargeStreams)] },
     Counted { family: SCRIPTS_MISSING, samples: &[(None, Count::ScriptsMissing)] },
     Counted { family: SCANS_RESTARTED, samples: &[(None, Count::ScansRestarted)] },

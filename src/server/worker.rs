@@ -70,6 +70,7 @@ async fn run(plans: Vec<Plan>, stop: CancellationToken, drain: Duration) {
         );
         tokio::task::spawn_local(Rc::clone(&front).follow());
         tokio::task::spawn_local(Rc::clone(&front).attend());
+        tokio::task::spawn_local(Rc::clone(&front).keep_warm());
         tokio::task::spawn_local(accept(plan.socket, Rc::clone(&front), stop.clone()));
         fronts.push(front);
     }

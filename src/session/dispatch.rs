@@ -224,6 +224,9 @@ impl Session {
             }
         }
         self.count(conn.target.node, run, reason, s.side);
+        if matches!(reason, Reason::Replica | Reason::LeastLagging) {
+            self.front.note_reads(s, bytes, run.n);
+        }
         s.in_flight += run.n;
         s.wrote |= !idempotent;
         s.behind_write |= !idempotent;

@@ -20,6 +20,7 @@ use super::memo::Memo;
 use super::rights::Allowed;
 use super::roll::Roll;
 use super::scripts::{Known, Store};
+use super::touch::Touch;
 use crate::command::Rules;
 use crate::config::{ClientAuth, Limits, ListenerConfig, Login};
 use crate::metrics::{Cells, Clock, Reason};
@@ -91,12 +92,13 @@ pub struct Front {
     picker: RefCell<Picker>,
     /// The reader chosen in this round, kept while its connection has unwritten requests to join.
     choice: Cell<Option<Choice>>,
+    pub(super) touch: Option<Touch>,
     waiting: RefCell<Vec<(u64, Waker)>>,
     /// Everyone connected, by id: needed to drain and to be found.
     sessions: RefCell<HashMap<u64, Weak<Session>>>,
     /// Grows each time `waiting` is emptied, so that nobody is in it twice.
     round: Cell<u64>,
-    node_login: Option<Login>,
+    pub(super) node_login: Option<Login>,
 }
 
 #[derive(Clone, Copy)]
@@ -158,6 +160,7 @@ impl Front {
             accepted: Cell::new(false),
             allowed: Allowed::default(),
             choice: Cell::new(None),
+            touch: Touch::new(listener.reads.touch),
             waiting: RefCell::default(),
             sessions: RefCell::default(),
             round: Cell::new(1),

@@ -33,6 +33,7 @@ mod ruled;
 mod scripts;
 mod settle;
 mod state;
+mod touch;
 mod unit;
 
 use std::cell::{Cell, RefCell};

@@ -23,5 +23,6 @@ mod see;
 mod speak;
 mod split;
 mod support;
+mod touch;
 mod transactions;
 mod trouble;

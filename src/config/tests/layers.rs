@@ -87,7 +87,7 @@ fn flags_override_the_file() {
 
 #[test]
 fn every_setting_reaches_its_field_by_flag() {
-    let line = "--listen 127.0.0.1:1 --read-policy any --consistency eventual --max-staleness 30ms --max-staleness-bytes 12kb --user-consistency u=strong,v=bounded --strict on --lag-guard-share 2.5% --lag-guard refuse \
+    let line = "--listen 127.0.0.1:1 --read-policy any --consistency eventual --max-staleness 30ms --max-staleness-bytes 12kb --user-consistency u=strong,v=bounded --strict on --lag-guard-share 2.5% --lag-guard refuse --touch-sample 1% \
         --balancer round-robin --zone z --client-auth proxy --hold 1s --hold-bytes 1kb \
         --sentinel s:1,t:2 --master-name m --name n --node-username u --node-password p --sentinel-password q --sentinel-username v \
         --node-weight a:1=0,b:1=2 --node-zone b:1=y,c:1=y --address-map a:1=c:1 --poll 20ms --poll-fast 2ms --down-after 300ms \
@@ -167,6 +167,7 @@ fn every_setting_reaches_its_field_by_flag() {
                 users: vec![("u".into(), Consistency::Strong), ("v".into(), Consistency::Bounded)],
                 strict: true,
                 guard: LagGuard { share: Share(250), beyond: Beyond::Refuse },
+                touch: Share(100),
             },
             balancer: Balancer::RoundRobin,
             zone: Some("z".into()),
