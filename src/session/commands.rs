@@ -32,6 +32,7 @@ impl Session {
     pub(super) async fn take_turn(self: &Rc<Self>, turn: Turn) -> bool {
         let request = match &turn {
             Turn::Close => return false,
+            Turn::Doubt => return self.resolve_doubt().await,
             Turn::Inline(request) => {
                 // From here it is a request like any other, at the front of the input.
                 self.put_back(request);

@@ -208,10 +208,14 @@ impl Session {
 
     /// Everything on the spoiled connection is back: answer what is settled, keep the rest to be sent again.
     fn conclude(&self, s: &mut State) {
-        let settled = std::mem::take(&mut s.settled);
+        let mut settled = std::mem::take(&mut s.settled);
         let answered = settle::answered(&settled);
         for done in &settled[..answered] {
             self.push(s, &done.reply);
+        }
+        if settle::doubtful(&settled[answered..]).is_some() {
+            s.doubt.extend(settled.drain(answered..));
+            return;
         }
         if let Some(first) = settled[answered..].iter().find(|again| again.refused) {
             self.note_missing(s, &first.request, &first.reply);
@@ -222,7 +226,7 @@ impl Session {
         }
     }
 
-    fn count_retry(&self, request: &[u8]) {
+    pub(super) fn count_retry(&self, request: &[u8]) {
         let what = if self.is_idempotent(request) { Count::RetriedReads } else { Count::RetriedWrites };
         self.front.cells.count(what, 1);
     }

@@ -55,6 +55,9 @@ impl Session {
                 return Poll::Pending;
             }
             if s.in_flight == 0 && s.must_send_again() {
+                if !s.doubt.is_empty() {
+                    return Poll::Ready(Turn::Doubt);
+                }
                 if s.tries > TRIES && s.park == Park::Not {
                     self.park(s, Park::Hold, s.replay.len() + s.returned.len());
                 }

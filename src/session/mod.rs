@@ -10,6 +10,7 @@ mod commands;
 mod cursor;
 mod deliver;
 mod dispatch;
+mod doubt;
 mod errors;
 mod everywhere;
 mod explain;
@@ -59,6 +60,8 @@ pub enum Turn {
     Inline(Vec<u8>),
     /// The request at the front of the input is too large to be held.
     Large,
+    /// Whether a script was refused, or says so itself.
+    Doubt,
     Invalid(Violation),
     Close,
 }

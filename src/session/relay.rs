@@ -51,6 +51,8 @@ enum End {
     Moved,
     /// Somebody wants the blocking command to end.
     Unblock(Unblock),
+    /// A script was refused, or says so itself.
+    Doubt,
     /// The client wants its invalidations sent to this one.
     Redirect(u64),
 }
@@ -95,6 +97,8 @@ struct Relay {
     kept: usize,
     /// Replies held back from the first refused request on, until everything sent is answered.
     settled: Vec<Settled>,
+    /// That the node refuses is beyond doubt.
+    sure: bool,
     /// What came back unexecuted.
     again: Vec<Repeat>,
     queued: queued::Queued,
@@ -246,6 +250,7 @@ impl Relay {
             sent: VecDeque::new(),
             kept: 0,
             settled: Vec::new(),
+            sure: false,
             again: Vec::new(),
             queued: queued::Queued::default(),
             blind: false,
@@ -295,6 +300,9 @@ impl Relay {
                     Poll::Ready(None) => moved = true,
                     Poll::Pending => {}
                 }
+            }
+            if self.is_in_doubt() {
+                return Poll::Ready(End::Doubt);
             }
             if self.pin.is_quiet() && self.conclude(session, s) {
                 return Poll::Ready(End::Lost);

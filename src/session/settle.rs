@@ -3,6 +3,10 @@
 //! A refused request was not executed and may be sent again, but not behind a later write of the same session that the
 //! node did execute: then the client gets the refusal itself, and order is kept.
 
+use crate::command::{self, Class};
+use crate::resp::Args;
+use crate::upstream::refusal::{self, Refusal};
+
 /// One request that came back with its reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settled {
@@ -31,6 +35,16 @@ pub fn answered(settled: &[Settled]) -> usize {
         at += step;
     }
     first.unwrap_or(settled.len())
+}
+
+/// The script that may have made up its refusal: nothing that is no script was refused before it, by which the node would have
+/// said what it is.
+pub fn doubtful(settled: &[Settled]) -> Option<&Settled> {
+    // Of a script that the node does not have there is no doubt.
+    let refused = settled.iter().filter(|s| s.refused && refusal::of(&s.reply) != Some(Refusal::NoScript));
+    let is_script =
+        |s: &&Settled| matches!(command::classify(Args::new(&s.request)).class, Class::Script | Class::ScriptRead);
+    refused.take_while(is_script).find(|s| !s.idempotent)
 }
 
 /// How many requests belong together at the front: all of a transaction, else one.
@@ -83,6 +97,35 @@ mod tests {
                 })
                 .collect();
             assert_eq!(answered(&settled), expected, "{letters}");
+        }
+    }
+
+    #[test]
+    fn a_script_is_doubted_unless_something_else_was_refused_before_it() {
+        /// Requests, each with whether it was refused, and which of them is doubted.
+        type Row = (&'static [(&'static str, bool)], Option<usize>);
+        let table: [Row; 7] = [
+            (&[("EVAL x 0", true)], Some(0)),
+            (&[("GET k", false), ("FCALL f 0", true), ("SET k v", true)], Some(1)),
+            (&[("SET k v", true), ("EVAL x 0", true)], None),
+            (&[("EVAL_RO x 0", true), ("EVALSHA x 0", true)], Some(1)),
+            (&[("EVAL_RO x 0", true)], None),
+            (&[("EVAL x 0", false), ("SET k v", true)], None),
+            (&[], None),
+        ];
+        for (lines, expected) in table {
+            let settled: Vec<Settled> = lines
+                .iter()
+                .map(|(line, refused)| Settled {
+                    request: crate::resp::encode::line(line),
+                    reply: b"-READONLY You can't write against a read only replica.\r\n".to_vec(),
+                    refused: *refused,
+                    idempotent: line.contains("_RO") || line.starts_with("GET"),
+                    opens: false,
+                    closes: false,
+                })
+                .collect();
+            assert_eq!(doubtful(&settled), expected.map(|at| &settled[at]), "{lines:?}");
         }
     }
 }

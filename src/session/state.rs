@@ -147,6 +147,8 @@ pub struct State {
     /// The same for requests that were on a connection behind some that are still on their way there.
     pub returned: Vec<u8>,
     pub settled: Vec<Settled>,
+    /// Likewise, from a script's refusal on that may be of its own making; they wait until that is known.
+    pub doubt: Vec<Settled>,
     /// The node that failed them.
     pub avoid: Option<NodeId>,
 
@@ -219,6 +221,7 @@ impl State {
             replay: Vec::new(),
             returned: Vec::new(),
             settled: Vec::new(),
+            doubt: Vec::new(),
             avoid: None,
             bound: Bound::default(),
             asking: false,
@@ -241,7 +244,7 @@ impl State {
     /// Requests wait to be sent again.
     #[inline]
     pub fn must_send_again(&self) -> bool {
-        !self.replay.is_empty() || !self.returned.is_empty()
+        !self.replay.is_empty() || !self.returned.is_empty() || !self.doubt.is_empty()
     }
 
     /// Puts them before everything else, oldest first.

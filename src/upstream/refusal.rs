@@ -1,8 +1,9 @@
 //! Replies by which a node says that it executed nothing and that another node, or later, is the place to ask.
 //!
 //! The texts are the server's own, in full (server.c shared.roslaveerr, loadingerr, masterdownerr; Valkey says its own
-//! name), for a script may end in an error of any code and has been executed then. A script that fails at its first write
-//! on a replica repeats the READONLY text in full, and has written nothing either.
+//! name). A script that fails at its first write on a replica repeats the READONLY text in full, and has written nothing
+//! either. But a script may end in any error of its own making and has been executed then: to tell that apart takes more than
+//! the text (`session/doubt.rs`).
 
 /// What kind of refusal `reply` is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

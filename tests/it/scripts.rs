@@ -346,3 +346,92 @@ fn a_running_script_is_killed_wherever_it_runs() {
         assert!(reply.text().contains("killed"), "{command}: {reply:?}");
     }
 }
+
+const REFUSALS: [&str; 4] = [
+    "READONLY You can't write against a read only replica.",
+    "READONLY You can't write against a read only replica. script: x, on @user_script:1.",
+    "LOADING Redis is loading the dataset in memory",
+    "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
+];
+
+/// The text comes by an argument, so no look at the body finds it.
+const PRETENDING: &str = "redis.call('INCR', KEYS[1]) return redis.error_reply(ARGV[1])";
+
+#[test]
+fn a_script_that_answers_as_a_node_that_refuses_is_executed_once_and_so_is_what_comes_behind_it() {
+    let stage = plain_stage(1);
+    let proxy = Proxy::start(&stage, &[]);
+    proxy.wait_readers(1);
+    let mut admin = proxy.client();
+    let library = "#!lua name=l\nredis.register_function('f', function(keys, args) redis.call('INCR', keys[1]) \
+                   return redis.error_reply(args[1]) end)";
+    assert_eq!(admin.call(&["FUNCTION", "LOAD", library]).expect("alive"), bulk("l"));
+    let sha = load(&mut admin, PRETENDING);
+    // One who may not ask a node what it is, either.
+    assert_eq!(call(&mut admin, "ACL SETUSER ann on >secret ~* &* +@all -role -client|list"), ok());
+    for (user, pinned) in [(false, false), (true, false), (false, true), (true, true)] {
+        let mut client = proxy.client();
+        if user {
+            assert_eq!(call(&mut client, "AUTH ann secret"), ok());
+        }
+        if pinned {
+            call(&mut client, "HELLO 3");
+            call(&mut client, "SUBSCRIBE a");
+        }
+        for text in REFUSALS {
+            call(&mut admin, "DEL n m");
+            let error = Reply::Error(text.into());
+            let script = vec!["EVAL", PRETENDING, "1", "n", text];
+            let by_sha = vec!["EVALSHA", &sha, "1", "n", text];
+            let function = vec!["FCALL", "f", "1", "n", text];
+            assert_eq!(
+                client.pipeline(std::slice::from_ref(&script)).expect("alive"),
+                std::slice::from_ref(&error),
+                "{text}"
+            );
+            let lines =
+                [vec!["INCR", "m"], script, vec!["GET", "n"], by_sha, function, vec!["INCR", "m"], vec!["GET", "n"]];
+            let replies = client.pipeline(&lines).expect("alive");
+            let (e, n) = (error, |n: &str| bulk(n));
+            assert_eq!(replies, [Reply::Int(1), e.clone(), n("2"), e.clone(), e, Reply::Int(2), n("4")], "{text}");
+            assert_eq!(call(&mut admin, "MGET n m").items(), [bulk("4"), bulk("2")], "{text}");
+        }
+    }
+}
+
+#[test]
+fn scripts_and_functions_that_a_former_master_refused_are_executed_once_at_the_new_one() {
+    let _turn = turn();
+    let mut stage = plain_stage(1);
+    let proxy = Proxy::start(&stage, &[]);
+    proxy.wait_readers(1);
+    let mut admin = proxy.client();
+    let library = "#!lua name=l\nredis.register_function('f', function(keys) return redis.call('INCR', keys[1]) end)";
+    assert_eq!(admin.call(&["FUNCTION", "LOAD", library]).expect("alive"), bulk("l"));
+    let scripts: [&[&str]; 3] =
+        [&["EVAL", COUNTING], &["EVAL", "#!lua\nreturn redis.call('INCR', KEYS[1])"], &["FCALL", "f"]];
+    let callers: Vec<Callers> =
+        scripts.iter().zip(["a", "b", "c"]).map(|(script, key)| Callers::start(&proxy, script, &[key])).collect();
+    for round in 0..4 {
+        callers.iter().for_each(|callers| callers.more(50));
+        let (old, new) = (round % 2, 1 - round % 2);
+        let port = stage.nodes[new].port;
+        crate::support::settle(&mut stage, old);
+        wait("the failover to begin", || {
+            match call(&mut stage.nodes[old].connect().expect("a node"), &format!("FAILOVER TO 127.0.0.1 {port}")) {
+                reply if reply.is_error() => Err(reply.text()),
+                _ => Ok(()),
+            }
+        });
+        wait("the new master", || match stage.info(new, "role")?.as_str() {
+            "master" => Ok(()),
+            role => Err(role.to_owned()),
+        });
+    }
+    callers.iter().for_each(|callers| callers.more(50));
+    for (callers, key) in callers.into_iter().zip(["a", "b", "c"]) {
+        let calls = Arc::clone(&callers.calls);
+        assert_eq!(callers.finish(), BTreeMap::new(), "no error");
+        assert_eq!(call(&mut admin, &format!("GET {key}")).int(), Some(calls.load(Relaxed) as i64), "each once");
+    }
+}

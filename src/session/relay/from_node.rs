@@ -234,11 +234,17 @@ impl Relay {
         }
     }
 
+    /// What is settled begins with a script whose refusal may be of its own making.
+    pub(super) fn is_in_doubt(&self) -> bool {
+        !self.settled.is_empty() && !self.sure && self.pin.is_quiet() && settle::doubtful(&self.settled).is_some()
+    }
+
     /// Everything sent is answered: passes on what stands, keeps the rest to be sent again. True: there is such a rest.
     pub(super) fn conclude(&mut self, session: &Session, s: &mut State) -> bool {
         let settled = std::mem::take(&mut self.settled);
         let overdue = self.stuck.is_some_and(|since| since.elapsed() >= session.front.listener.hold);
-        let stands = if overdue { settled.len() } else { settle::answered(&settled) };
+        let doubtful = !std::mem::take(&mut self.sure) && settle::doubtful(&settled).is_some();
+        let stands = if overdue || doubtful { settled.len() } else { settle::answered(&settled) };
         for (i, done) in settled.into_iter().enumerate() {
             if i < stands {
                 session.push(s, &done.reply);
@@ -251,7 +257,7 @@ impl Relay {
     }
 
     /// Something behind what was refused cannot wait: the refusals stand.
-    fn settle_as_is(&mut self, session: &Session, s: &mut State) {
+    pub(super) fn settle_as_is(&mut self, session: &Session, s: &mut State) {
         for done in std::mem::take(&mut self.settled) {
             session.push(s, &done.reply);
             s.silence.end_next();

@@ -125,6 +125,13 @@ impl Session {
                     self.unblock(&relay, how).await;
                     continue;
                 }
+                End::Doubt => {
+                    match self.refused_truly(&relay.settled, relay.lease.target.node).await {
+                        true => relay.sure = true,
+                        false => relay.settle_as_is(self, &mut self.state.borrow_mut()),
+                    }
+                    continue;
+                }
                 End::Redirect(id) => {
                     self.redirect(&mut relay, id).await;
                     continue;
