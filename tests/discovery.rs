@@ -6,6 +6,8 @@ mod harness;
 
 #[path = "discovery/emptied.rs"]
 mod emptied;
+#[path = "discovery/followed.rs"]
+mod followed;
 #[path = "discovery/forwarder.rs"]
 mod forwarder;
 #[path = "discovery/liar.rs"]

@@ -3,7 +3,10 @@
 //! One task, the `keeper` (with its `judgement`), owns the `world` (its members: `roster`). A `probe` per node and a
 //! `sentinel` task per Sentinel report to it over bounded channels and believe nothing. Three pure parts decide:
 //! `detector` (who is master), `rotation` (who may be read from), `council` (which Sentinel to believe). What changed is
-//! logged by `journal` and published as a `picture`.
+//! logged by `journal`, told to operators' scripts (`notice`, `messenger`) and published as a `picture`.
+//!
+//! The operator may reserve more (`restraint`), or allow redweir to act itself in sets without Sentinel: `promotion` chooses,
+//! `initiative` begins, `orders` carries out.
 //!
 //! Must not call a session: trouble seen on the data path arrives as a hint. Invariant: writes are open to at most one
 //! node, and only after that node itself said that it is master, with a lineage that follows from the last one or is told

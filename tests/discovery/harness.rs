@@ -226,6 +226,11 @@ impl Server {
         calls.map_or(0, |c| c.parse().unwrap())
     }
 
+    /// A Sentinel that does nothing for a while, for it does not trust its clock.
+    pub fn is_in_tilt(&self) -> bool {
+        self.lines("INFO sentinel").find(|l| l.starts_with("sentinel_tilt:")).is_some_and(|l| l == "sentinel_tilt:1")
+    }
+
     /// The port of the master that this Sentinel sends clients to.
     pub fn names_master(&self) -> u16 {
         let port = self.lines("SENTINEL GET-MASTER-ADDR-BY-NAME m").nth(4).unwrap_or_default();

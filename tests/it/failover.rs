@@ -142,6 +142,26 @@ fn a_promotion_by_hand_without_sentinel_is_followed() {
 }
 
 #[test]
+fn without_sentinel_redweir_itself_replaces_a_killed_master_where_it_may() {
+    let _turn = turn();
+    let mut stage = plain_stage(3);
+    let proxy = Proxy::start(&stage, &["--promote", "on"]);
+    proxy.wait_readers(3);
+    let load = load(&mut stage, &proxy);
+    let old = stage.nodes[0].address();
+    stage.nodes[0].kill();
+    let new = wait_other_master(&proxy, &old);
+    more(&load, 100);
+    proxy.wait_readers(2);
+    // Back as a master, and made a replica.
+    stage.nodes[0].resume().expect("started");
+    proxy.wait_readers(3);
+    more(&load, 50);
+    let (reads, writes, verdict) = load.finish(&new).expect("the master's word");
+    check(&reads, &writes, verdict, WRITERS);
+}
+
+#[test]
 fn a_planned_failover_between_two_live_nodes_costs_nothing() {
     let _turn = turn();
     let mut stage = plain_stage(2);
