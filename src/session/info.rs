@@ -3,6 +3,7 @@
 //! Must not change a field of the node's. Invariant: the reply keeps the type the node gave it, and its length is right.
 
 use super::Session;
+use super::level::Level;
 use crate::metrics::{Cell, Kind as Label, Reason};
 use crate::resp::Args;
 use crate::route::Want;
@@ -34,7 +35,9 @@ impl Session {
         let set = SetPicture::of(&place.set, &self.front.topology());
         let shard = set.shards.first();
         let sum = |cell: fn(&crate::metrics::Cells) -> &Cell| place.cells.iter().map(|c| cell(c).get()).sum::<u64>();
-        let fields: [(&str, String); 13] = [
+        let listener = &self.front.listener;
+        let behind = set.nodes.iter().filter(|node| node.in_rotation).filter_map(|node| node.lag_seconds);
+        let fields: [(&str, String); 16] = [
             ("version", env!("CARGO_PKG_VERSION").to_owned()),
             ("listener", place.address.to_string()),
             ("workers", place.cells.len().to_string()),
@@ -45,6 +48,9 @@ impl Session {
             ("writes", shard.map_or("held", |s| s.writes).to_owned()),
             ("replicas_in_rotation", shard.map_or(0, |s| s.readers).to_string()),
             ("replicas_lagging", shard.map_or(0, |s| s.lagging).to_string()),
+            ("replicas_lag_most_seconds", format!("{:.3}", behind.fold(0.0, f64::max))),
+            ("consistency", Level { consistency: listener.consistency, staleness: listener.reads.staleness }.label()),
+            ("strict", if listener.reads.strict { "on" } else { "off" }.to_owned()),
             ("clients", sum(|c| &c.sessions).to_string()),
             ("pinned", sum(|c| &c.pinned).to_string()),
             ("held", sum(|c| &c.holding).to_string()),

@@ -179,7 +179,7 @@ impl Session {
         }
     }
 
-    fn consistency(&self, s: &State) -> [String; 3] {
+    fn consistency(&self, s: &State) -> [String; 4] {
         let policy = self.front.listener.read_policy;
         let holds = match s.level {
             Consistency::Strong => "every read is the master's",
@@ -189,12 +189,17 @@ impl Session {
             }
             Consistency::Eventual => "a replica that has yet to apply this client's last write may answer a read",
         };
+        let offsets = match self.front.listener.reads.strict {
+            true => "believed only together with the replication id (strict)",
+            false => "believed within one term of the master",
+        };
         let level = Level { consistency: s.level, staleness: s.staleness };
         let of = if s.chosen { "chosen by this connection" } else { "of the listener, or of the user" };
         [
             format!("level: {}: {holds} ({of})", level.label()),
             "pipelines: a read sent together with and behind a write sees it".to_owned(),
             format!("read policy: {}", policy.label()),
+            format!("offsets: {offsets}"),
         ]
     }
 

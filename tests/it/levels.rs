@@ -297,3 +297,31 @@ fn strictly_not_even_a_master_replaced_unnoticed_is_taken_for_the_one_before() {
     assert_eq!(replaced_unnoticed(&["--strict", "on"]), None, "nobody has what the client wrote");
     assert!(replaced_unnoticed(&[]).is_some_and(|reply| reply != "1"), "the test cannot see the window");
 }
+
+#[test]
+fn what_a_connections_reads_may_rely_on_is_shown() {
+    let stage = plain_stage(1);
+    let flags = ["--consistency", "bounded", "--max-staleness", "5s", "--strict", "on"];
+    let proxy = Proxy::start(&stage, &flags);
+    proxy.wait_readers(1);
+    let mut client = proxy.client();
+    let said = |client: &mut Client, line: &str| -> Vec<String> {
+        call(client, line).items().iter().map(|item| item.text()).collect()
+    };
+    let lines = said(&mut client, "REDWEIR CONSISTENCY");
+    assert!(lines[0].starts_with("level: bounded (5s)") && lines[0].ends_with("(of the listener, or of the user)"));
+    assert!(lines.contains(&"offsets: believed only together with the replication id (strict)".to_owned()));
+    assert_eq!(said(&mut client, "REDWEIR WHOAMI").last(), lines.first());
+    call(&mut client, "SET k 1");
+    wait("a bound that a reader must show", || {
+        let routed = said(&mut client, "REDWEIR ROUTE GET k");
+        match routed.last() {
+            Some(last) if last.starts_with("now: a reader that shows offset ") => Ok(()),
+            _ => Err(format!("{routed:?}")),
+        }
+    });
+    let info = call(&mut client, "INFO redweir").text();
+    for line in ["redweir_consistency:bounded (5s)", "redweir_strict:on", "redweir_replicas_lag_most_seconds:0."] {
+        assert!(info.contains(line), "{line} is not in {info}");
+    }
+}
