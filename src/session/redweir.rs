@@ -26,11 +26,10 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Of milliseconds and of bytes: far above any sense, far below what overflows.
 const MOST: u64 = 1 << 40;
 
-const HELP: [&str; 14] = [
+const HELP: [&str; 13] = [
     "REDWEIR <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
     "CONSISTENCY [EVENTUAL|SESSION|STRONG|BOUNDED [MS <milliseconds>] [BYTES <bytes>]]",
-    "    Say what this connection's reads may rely on, or set it until RESET. BOUNDED: a read shows",
-    "    all that the master had executed that long, or that many bytes, before it; no more than that.",
+    "    Say what this connection's reads may rely on, or set it until RESET. BOUNDED: be so stale at most.",
     "ROUTE <command> [<arg> ...]",
     "    Say where a command would go and why, without running it.",
     "TOPOLOGY",
@@ -233,7 +232,8 @@ fn level(words: &[&[u8]], own: Staleness) -> Result<Level, Vec<u8>> {
         [name] if name.eq_ignore_ascii_case(b"eventual") => (Consistency::Eventual, [].as_slice()),
         [name] if name.eq_ignore_ascii_case(b"session") => (Consistency::Session, [].as_slice()),
         [name] if name.eq_ignore_ascii_case(b"strong") => (Consistency::Strong, [].as_slice()),
-        _ => return Err(errors::NO_SUCH_LEVEL.to_vec()),
+        [_] => return Err(errors::NO_SUCH_LEVEL.to_vec()),
+        _ => return Err(errors::arity("redweir|consistency")),
     };
     let mut staleness = if options.is_empty() { own } else { Staleness::default() };
     for option in options.chunks(2) {
@@ -282,7 +282,6 @@ mod tests {
             ("BOUNDED MS 50", bounded(ms(50), None)),
             ("bounded bytes 0", bounded(None, Some(0))),
             ("BOUNDED BYTES 9 MS 1", bounded(ms(1), Some(9))),
-            ("SESSION MS 1", Err(errors::NO_SUCH_LEVEL)),
             ("BOUND", Err(errors::NO_SUCH_LEVEL)),
             ("BOUNDED 50", Err(errors::SYNTAX)),
             ("BOUNDED MS", Err(errors::SYNTAX)),
@@ -296,6 +295,7 @@ mod tests {
             let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
             assert_eq!(level(&words, own), expected.map_err(<[u8]>::to_vec), "{line}");
         }
+        assert_eq!(level(&[b"SESSION", b"MS", b"1"], own), Err(errors::arity("redweir|consistency")));
         assert_eq!(level(&[b"BOUNDED"], Staleness::default()), Err(errors::NO_BOUND.to_vec()));
     }
 }

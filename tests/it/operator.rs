@@ -103,7 +103,10 @@ fn wrong_redweir_commands_get_the_errors_redis_would_give() {
         ("REDWEIR TOPOLOGY x", "ERR wrong number of arguments for 'redweir|topology' command"),
         ("REDWEIR ROUTE", "ERR wrong number of arguments for 'redweir|route' command"),
         ("REDWEIR CONSISTENCY a b", "ERR wrong number of arguments for 'redweir|consistency' command"),
-        ("REDWEIR CONSISTENCY fast", "ERR redweir: the levels are EVENTUAL, SESSION and STRONG"),
+        (
+            "REDWEIR CONSISTENCY fast",
+            "ERR redweir: the levels are EVENTUAL, BOUNDED [MS milliseconds] [BYTES bytes], SESSION and STRONG",
+        ),
     ] {
         assert_eq!(error_of(&mut client, line), text, "{line}");
     }
