@@ -11,10 +11,11 @@ use std::sync::atomic::AtomicU64;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::admin::{self, AdminState};
+use crate::admin::{self, AdminState, Switchovers};
 use crate::command::Rules;
 use crate::config::{Config, ListenerConfig};
 use crate::discovery;
+use crate::discovery::switchover::Door;
 use crate::metrics::{Cells, Registry};
 use crate::server::{self, Bound, Plan, Worker};
 use crate::session::{Common, Place, Shared};
@@ -57,12 +58,13 @@ async fn serve(config: Config) -> Result<(), Fatal> {
     let registry = Registry::new(config.workers).map_err(Fatal::new)?;
     let bound = bind(&config)?;
     let admin = bind_admin(&config).await?;
-    let views = discover(&config, &stop);
+    let (views, doors) = discover(&config, &stop);
     let workers = start_workers(&config, &registry, bound, &views, &stop)?;
     let registry = Arc::new(registry);
     let sets = config.sets.iter().map(|set| set.name.clone()).zip(views).collect();
     let http = admin.map(|listener| {
-        let state = AdminState { registry, sets };
+        let switchovers = Switchovers { doors, token: config.admin_token.clone() };
+        let state = AdminState { registry, sets, switchovers };
         tokio::spawn(admin::serve(listener, state, stop.clone()))
     });
     wait_for_signal().await?;
@@ -121,13 +123,13 @@ async fn bind_admin(config: &Config) -> Result<Option<tokio::net::TcpListener>, 
 }
 
 /// One discovery per set; they run until `stop`.
-fn discover(config: &Config, stop: &CancellationToken) -> Vec<Arc<View>> {
+fn discover(config: &Config, stop: &CancellationToken) -> (Vec<Arc<View>>, Vec<(String, Door)>) {
     let start = |set: &crate::config::SetConfig| {
         let (publisher, view, hints) = topology::channel();
-        discovery::start(set.clone(), publisher, hints, stop.clone());
-        view
+        let (_, door) = discovery::start(set.clone(), publisher, hints, stop.clone());
+        (view, (set.name.clone(), door))
     };
-    config.sets.iter().map(start).collect()
+    config.sets.iter().map(start).unzip()
 }
 
 fn start_workers(

@@ -20,6 +20,7 @@ fn main() -> ExitCode {
         Request::Run(config) => app::run(config).map_err(|e| e.to_string()),
         Request::Check(config) => app::check(config).map_err(|e| e.to_string()),
         Request::Demo(args) => demo::run(args).map_err(|e| e.to_string()),
+        Request::Switchover(args) => admin::switchover(&args).map_err(|e| e.to_string()),
         Request::Healthcheck(admin) => admin::healthcheck(admin).map_err(|e| e.to_string()),
     };
     match done {

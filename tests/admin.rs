@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use redweir::admin::{self, AdminState};
+use redweir::admin::{self, AdminState, Switchovers};
 use redweir::metrics::{self, Cause, Cells, Count, Kind, Phase, Reason, Registry};
 use redweir::topology::{self, Lineage, Live, Node, NodeState, Publisher, Reader, Topology, Writes};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -31,7 +31,11 @@ async fn start(set: &str) -> Port {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let stop = CancellationToken::new();
-    let state = AdminState { registry: Arc::clone(&registry), sets: vec![(set.to_owned(), view)] };
+    let state = AdminState {
+        registry: Arc::clone(&registry),
+        sets: vec![(set.to_owned(), view)],
+        switchovers: Switchovers::default(),
+    };
     let served = tokio::spawn(admin::serve(listener, state, stop.clone()));
     Port { address, registry, publisher, stop, served }
 }
@@ -111,6 +115,11 @@ async fn health_and_unknown_paths() {
     for path in ["/metrics", "/healthz", "/readyz", "/topology"] {
         assert!(lost.body.contains(path), "{path} is not in {}", lost.body);
     }
+
+    let off = port.ask("POST", "/switchover?to=10.0.0.2:6379").await;
+    assert_eq!(off.status, 403);
+    assert!(off.body.contains("admin-token"), "{}", off.body);
+    assert_eq!(port.get("/switchover").await.status, 405);
 
     for path in ["/", "/metrics", "/healthz", "/readyz", "/topology"] {
         assert_eq!(port.ask("POST", path).await.status, 405, "POST {path}");

@@ -1,25 +1,47 @@
 //! A listener with a bound on connections and on how long one may last, so that a forgotten or hostile HTTP client can
 //! neither use up descriptors nor keep the scraper out for long.
 //!
-//! Must not know HTTP. Invariant: at most [`MOST`] connections are open, none longer than [`LIFE`].
+//! Must not know HTTP. Invariant: at most [`MOST`] connections are open, none longer than [`LIFE`], or [`STAY`] where its
+//! answer takes its time.
 
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::serve::Listener;
+use axum::extract::connect_info::Connected;
+use axum::serve::{IncomingStream, Listener};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 
 /// Connections at a time; more wait in the kernel's queue.
 const MOST: usize = 64;
 /// From accept to the end, whatever happens.
 const LIFE: Duration = Duration::from_secs(10);
+
+/// The same for a connection whose answer comes bit by bit.
+const STAY: Duration = Duration::from_secs(180);
+
+/// The other side of a connection, as its handler sees it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Peer(Arc<AtomicBool>);
+
+impl Peer {
+    /// Lets the connection last longer.
+    pub(super) fn stay(&self) {
+        self.0.store(true, Relaxed);
+    }
+}
+
+impl Connected<IncomingStream<'_, Bounded>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, Bounded>) -> Self {
+        stream.remote_addr().clone()
+    }
+}
 
 pub(super) struct Bounded {
     listener: TcpListener,
@@ -39,23 +61,26 @@ impl Bounded {
 
 impl Listener for Bounded {
     type Io = Connection;
-    type Addr = SocketAddr;
+    type Addr = Peer;
 
-    async fn accept(&mut self) -> (Connection, SocketAddr) {
+    async fn accept(&mut self) -> (Connection, Peer) {
         // The semaphore is never closed; without a permit the connection would only go uncounted.
         let permit = Arc::clone(&self.free).acquire_owned().await.ok();
-        let (stream, peer) = Listener::accept(&mut self.listener).await;
-        (Connection { stream, end: Box::pin(tokio::time::sleep(self.life)), _permit: permit }, peer)
+        let (stream, _) = Listener::accept(&mut self.listener).await;
+        let peer = Peer::default();
+        let end = Box::pin(tokio::time::sleep(self.life));
+        (Connection { stream, peer: peer.clone(), end, _permit: permit }, peer)
     }
 
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
+    fn local_addr(&self) -> io::Result<Peer> {
+        Ok(Peer::default())
     }
 }
 
 /// A stream that fails once its time is over.
 pub(super) struct Connection {
     stream: TcpStream,
+    peer: Peer,
     end: Pin<Box<Sleep>>,
     _permit: Option<OwnedSemaphorePermit>,
 }
@@ -64,6 +89,10 @@ impl Connection {
     /// `Err` when the time is over; otherwise the task is woken then.
     fn check(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         match self.end.as_mut().poll(cx) {
+            Poll::Ready(()) if self.peer.0.swap(false, Relaxed) => {
+                self.end.as_mut().reset(Instant::now() + STAY);
+                self.check(cx)
+            }
             Poll::Ready(()) => Err(io::ErrorKind::TimedOut.into()),
             Poll::Pending => Ok(()),
         }

@@ -1,11 +1,14 @@
-//! HTTP for operators: metrics, health, readiness, topology, a status page. Read only.
+//! HTTP for operators: metrics, health, readiness, topology, a status page, and (with a token) switchovers.
 //!
-//! Runs on the control runtime. Must not touch sessions or change anything: it reads the snapshot and the cells.
+//! Runs on the control runtime. Must not touch sessions or change anything itself: it reads the snapshot and the cells, and
+//! leaves wishes at discovery's door.
 //! Invariant: bounded like the rest: so many connections, so long for each, and one reply on each.
 
 mod bounded;
 mod healthcheck;
+mod order;
 mod page;
+mod switchover;
 
 use std::io;
 use std::sync::Arc;
@@ -14,7 +17,7 @@ use std::time::{Duration, SystemTime};
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::Serialize;
 use tokio::net::TcpListener;
@@ -22,8 +25,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Registry;
 use crate::topology::{SetPicture, View};
-use bounded::Bounded;
+use bounded::{Bounded, Peer};
 pub use healthcheck::{Unhealthy, healthcheck};
+pub use order::{NotDone, switchover};
+pub use switchover::Switchovers;
 
 /// How long answers under way may take after `stop`.
 const GRACE: Duration = Duration::from_secs(1);
@@ -32,7 +37,8 @@ const PATHS: &str = "/          status page\n\
                      /metrics   Prometheus metrics\n\
                      /healthz   200 while the process lives\n\
                      /readyz    200 while every set has a verified master\n\
-                     /topology  what redweir knows of its sets, as JSON\n";
+                     /topology  what redweir knows of its sets, as JSON\n\
+                     /switchover  POST, with the admin-token: hands the master's role over\n";
 
 /// What `/topology` answers.
 #[derive(Debug, Serialize)]
@@ -51,6 +57,7 @@ pub struct AdminState {
     pub registry: Arc<Registry>,
     /// Name (the metrics label) and snapshot of every set that a listener serves.
     pub sets: Vec<(String, Arc<View>)>,
+    pub switchovers: Switchovers,
 }
 
 impl AdminState {
@@ -72,7 +79,8 @@ impl AdminState {
 /// Serves until `stop`; answers under way get a second more. Fails when the listener cannot be used.
 pub async fn serve(listener: TcpListener, state: AdminState, stop: CancellationToken) -> io::Result<()> {
     let app = router(state);
-    let served = axum::serve(Bounded::new(listener), app).with_graceful_shutdown(stop.clone().cancelled_owned());
+    let served = axum::serve(Bounded::new(listener), app.into_make_service_with_connect_info::<Peer>())
+        .with_graceful_shutdown(stop.clone().cancelled_owned());
     tokio::select! {
         ended = served => ended,
         () = async { stop.cancelled().await; tokio::time::sleep(GRACE).await } => Ok(()),
@@ -86,6 +94,7 @@ fn router(state: AdminState) -> Router {
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/topology", get(topology))
+        .route("/switchover", post(switchover::order))
         .fallback(|| async { (StatusCode::NOT_FOUND, PATHS) })
         .layer(axum::middleware::map_response(last_and_fresh))
         .with_state(state)

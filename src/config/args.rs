@@ -39,6 +39,8 @@ pub enum Action {
     Check(RunArgs),
     /// Shows everything on loopback: a master, three replicas, three Sentinels and redweir in front of them
     Demo(DemoArgs),
+    /// Has a running redweir hand the master's role over to a replica: nothing is lost, and clients only wait a moment
+    Switchover(SwitchoverArgs),
     /// Asks a running redweir whether it lives (for a container's HEALTHCHECK)
     Healthcheck(HealthArgs),
 }
@@ -48,6 +50,29 @@ pub struct HealthArgs {
     /// Its HTTP address
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9736")]
     pub admin: std::net::SocketAddr,
+}
+
+/// What a planned switchover is to do.
+#[derive(Debug, Clone, PartialEq, Args)]
+pub struct SwitchoverArgs {
+    /// The replica to promote; if not given, the most advanced one (with Sentinel: the one it chooses)
+    #[arg(long, value_name = "HOST:PORT")]
+    pub to: Option<String>,
+    /// The set, where redweir serves several
+    #[arg(long, value_name = "NAME")]
+    pub set: Option<String>,
+    /// redweir's HTTP address
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9736")]
+    pub admin: std::net::SocketAddr,
+    /// Its admin-token. As flag it shows in the process list: prefer the variable or the file
+    #[arg(long, value_name = "TOKEN", env = "REDWEIR_ADMIN_TOKEN", hide_env_values = true)]
+    pub token: Option<String>,
+    /// File that holds the token
+    #[arg(long, value_name = "FILE", conflicts_with = "token", env = "REDWEIR_ADMIN_TOKEN_FILE")]
+    pub token_file: Option<PathBuf>,
+    /// Writes are held no longer than this; then everything is put back as it was. Keep it below `hold`
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = humantime::parse_duration)]
+    pub timeout: Duration,
 }
 
 /// What configures a proxy.

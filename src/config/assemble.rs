@@ -15,8 +15,8 @@ use super::fault::{At, Faults};
 use super::file::{FileValues, Table};
 use super::given::Given;
 use super::reads::{self, READS};
-use super::servers::{Finished, finish_set};
-use super::settings::{self, ListenerParts, Process, Scope, SetParts, Setting};
+use super::servers::{Finished, admin_token, finish_set};
+use super::settings::{self, ListenerParts, LoginParts, Process, Scope, SetParts, Setting};
 use super::{ClientAuth, Config, Limits, ListenerConfig, Log, commands};
 
 /// Everything that was given.
@@ -102,6 +102,7 @@ pub(super) fn assemble(inputs: &Inputs<'_>, mut faults: Faults) -> Result<Config
     }
 
     let process = process(home, &[env, &file.top, flags], &mut faults);
+    let admin_token = admin_token(&process, *path, &mut faults);
     check_names(&sets, &mut faults);
     check_binds(&process, &drafts, &mut faults);
     let listeners = drafts.into_iter().filter_map(|draft| finish_listener(draft, &sets, &mut faults)).collect();
@@ -109,9 +110,9 @@ pub(super) fn assemble(inputs: &Inputs<'_>, mut faults: Faults) -> Result<Config
     if !faults.is_empty() {
         return Err(faults);
     }
-    let Process { workers, admin, log, limits, drain } = process.parts;
+    let Process { workers, admin, log, limits, drain, .. } = process.parts;
     let sets = sets.into_iter().map(|set| set.config).collect();
-    Ok(Config { workers, admin, log, limits, sets, listeners, drain, file: path.map(Path::to_path_buf) })
+    Ok(Config { workers, admin, admin_token, log, limits, sets, listeners, drain, file: path.map(Path::to_path_buf) })
 }
 
 /// Flags override the one table there is; with several they would be ambiguous, which [`check_places`] reports.
@@ -144,7 +145,8 @@ fn check_places(file: &FileValues, flags: &[Given], faults: &mut Faults) {
 
 fn process(home: At, layers: &[&[Given]], faults: &mut Faults) -> Draft<Process> {
     let log = Log { filter: String::new(), json: false };
-    let blank = Process { workers: 0, admin: None, log, limits: blank_limits(), drain: Duration::ZERO };
+    let token = LoginParts::default();
+    let blank = Process { workers: 0, admin: None, token, log, limits: blank_limits(), drain: Duration::ZERO };
     Draft::of(blank, &[PROCESS, LIMITS], home, layers, faults)
 }
 

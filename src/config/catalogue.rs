@@ -320,6 +320,19 @@ pub(super) const PROCESS: &[Setting<Process>] = &[
     one("admin", "IP:PORT", "127.0.0.1:9736", "HTTP address of metrics, health and topology; off: none", |p, g, f| {
         g.put(&mut p.admin, f, or_off(bind))
     }),
+    one(
+        "admin-token",
+        "TOKEN",
+        "",
+        "What a switchover over HTTP, or by `redweir switchover`, must show; without one there is none. As flag it shows in \
+        the process list: prefer the variable or the file",
+        |p: &mut Process, g, f| g.put(&mut p.token.password, f, any),
+    )
+    .env(),
+    one("admin-token-file", "FILE", "", "File that holds it", |p: &mut Process, g, f| {
+        g.put(&mut p.token.file, f, any)
+    })
+    .env(),
     one("drain", "DURATION", "5s", "How long clients may finish after SIGTERM or SIGINT", |p, g, f| {
         g.put(&mut p.drain, f, duration(Duration::ZERO..=LONGEST))
     }),

@@ -23,7 +23,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use args::{Action, Cli, DemoArgs, Flags, RunArgs};
+pub use args::{Action, Cli, DemoArgs, Flags, RunArgs, SwitchoverArgs};
 use assemble::Inputs;
 pub use commands::{CATEGORIES, CommandSettings};
 pub use failover::{Failover, Notify, OnEmptyMaster, Trust};
@@ -39,6 +39,8 @@ pub struct Config {
     pub workers: usize,
     /// HTTP address of metrics, health and topology; `None` turns it off.
     pub admin: Option<SocketAddr>,
+    /// What a request that changes something there must show; `None`: nothing can be changed there.
+    pub admin_token: Option<Secret>,
     pub log: Log,
     pub limits: Limits,
     /// Replication sets to watch; listeners refer to them by index.
@@ -86,6 +88,26 @@ pub struct Limits {
 pub struct Login {
     pub username: Option<String>,
     pub password: String,
+}
+
+/// A token. Never printed, and compared in a time that tells nothing of it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Whether `shown` is it. The time depends on the length of `shown` alone.
+    pub fn is(&self, shown: &[u8]) -> bool {
+        let own = self.0.as_bytes();
+        let differs = |at: usize, byte: u8| byte ^ own.get(at % own.len().max(1)).copied().unwrap_or_default();
+        let differences = shown.iter().enumerate().fold(0, |all, (at, byte)| all | differs(at, *byte));
+        differences == 0 && !own.is_empty() && shown.len() == own.len()
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret")
+    }
 }
 
 impl std::fmt::Debug for Login {
@@ -251,6 +273,7 @@ pub enum Request {
     Check(Config),
     Demo(DemoArgs),
     Healthcheck(SocketAddr),
+    Switchover(SwitchoverArgs),
 }
 
 /// Why there is nothing to do.
@@ -273,6 +296,7 @@ pub fn from_command_line(args: impl IntoIterator<Item = OsString>) -> Result<Req
         None => load(&cli.run).map(Request::Run),
         Some(Action::Check(run)) => load(&run).map(Request::Check),
         Some(Action::Demo(demo)) => Ok(Request::Demo(demo)),
+        Some(Action::Switchover(args)) => Ok(Request::Switchover(args)),
         Some(Action::Healthcheck(health)) => Ok(Request::Healthcheck(health.admin)),
     }
 }

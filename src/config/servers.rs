@@ -8,8 +8,8 @@ use std::path::Path;
 
 use super::assemble::Draft;
 use super::fault::{At, Faults};
-use super::settings::{LoginParts, SetParts};
-use super::{Login, NodeSettings, SetConfig, Share, Source, failover};
+use super::settings::{LoginParts, Process, SetParts};
+use super::{Login, NodeSettings, Secret, SetConfig, Share, Source, failover};
 
 /// A set with what the checks between tables need.
 pub(super) struct Finished {
@@ -124,8 +124,14 @@ type LoginKeys = [&'static str; 3];
 const NODE_KEYS: LoginKeys = ["node-username", "node-password", "node-password-file"];
 const SENTINEL_KEYS: LoginKeys = ["sentinel-username", "sentinel-password", "sentinel-password-file"];
 
-fn login(
-    draft: &Draft<SetParts>,
+/// The token of the admin port.
+pub(super) fn admin_token(draft: &Draft<Process>, path: Option<&Path>, faults: &mut Faults) -> Option<Secret> {
+    // There is no user name to it.
+    login(draft, ["", "admin-token", "admin-token-file"], &draft.parts.token, path, faults).map(|l| Secret(l.password))
+}
+
+fn login<T>(
+    draft: &Draft<T>,
     [user_key, password_key, file_key]: LoginKeys,
     parts: &LoginParts,
     path: Option<&Path>,

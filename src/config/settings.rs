@@ -45,6 +45,8 @@ pub(super) struct Setting<T: 'static> {
 pub(super) struct Process {
     pub workers: usize,
     pub admin: Option<SocketAddr>,
+    /// Of its user name there is none.
+    pub token: LoginParts,
     pub log: Log,
     pub limits: Limits,
     pub drain: Duration,

@@ -9,7 +9,7 @@ pub enum Event {
     Switched { from: String, to: String },
     /// A failover of the master at `master` goes on: from `+try-failover` to `+promoted-slave`. `chosen` is the replica.
     Failover { master: String, chosen: Option<String> },
-    /// `-failover-abort-*`: the master at `master` stays.
+    /// `-failover-abort-*`, `+reset-master`: the master at `master` stays.
     Aborted { master: String },
     /// `+failover-end*`.
     Ended { master: String },
@@ -102,7 +102,11 @@ pub fn parse(channel: &str, payload: &str, master_name: &str) -> Option<Event> {
         | "+failover-state-send-slaveof-noone"
         | "+failover-state-wait-promotion"
         | "+promoted-slave" => Event::Failover { master: about.master, chosen: Some(about.address) },
-        "-failover-abort-not-elected" | "-failover-abort-no-good-slave" | "-failover-abort-slave-timeout" => {
+        "-failover-abort-not-elected"
+        | "-failover-abort-no-good-slave"
+        | "-failover-abort-slave-timeout"
+        // SENTINEL RESET forgets the failover with everything else.
+        | "+reset-master" => {
             Event::Aborted { master: about.master }
         }
         "+failover-end" | "+failover-end-for-timeout" => Event::Ended { master: about.master },
@@ -144,6 +148,7 @@ mod tests {
                 "master m 127.0.0.1 7000",
                 Some(Event::Aborted { master: "127.0.0.1:7000".into() }),
             ),
+            ("+reset-master", "master m 127.0.0.1 7000", Some(Event::Aborted { master: "127.0.0.1:7000".into() })),
             ("+failover-end", "master m 127.0.0.1 7000", Some(Event::Ended { master: "127.0.0.1:7000".into() })),
             ("+odown", "master m 127.0.0.1 7000 #quorum 2/2", doubt("127.0.0.1:7000")),
             ("-role-change", &format!("{replica} new reported role is master"), doubt("127.0.0.1:7001")),

@@ -11,6 +11,7 @@ use super::journal;
 use super::keeper::{CALM, Keeper};
 use super::notice::{Instance, Notice};
 use super::restraint::{Reservations, restrain};
+use super::switchover::Event;
 use super::world::Succession;
 use crate::config::{Failover, OnEmptyMaster, Trust};
 use crate::metrics::{self, Cause, Phase};
@@ -34,7 +35,7 @@ impl Keeper {
         let failing = |f: &council::Failover| Failing {
             master: self.world.resolve(&f.master),
             chosen: f.chosen.as_ref().and_then(|chosen| self.world.resolve(chosen)),
-            overdue: f.overdue(now),
+            overdue: f.overdue(now) || self.planned.has_called(),
         };
         Some(Council {
             word: voices.word().and_then(|(address, epoch)| Some((self.world.resolve(address)?, epoch))),
@@ -76,6 +77,7 @@ impl Keeper {
             self.confirm(council.as_ref());
             let sights = self.world.sights(now);
             let verdict = judge(self.world.reign.as_ref(), &sights, council.as_ref(), self.patience(now));
+            let verdict = self.guarded(verdict);
             match verdict {
                 Verdict::Hold(Hold::Conflict) | Verdict::KeepDespite(_) => {
                     self.times.conflict.get_or_insert(now);
@@ -134,8 +136,10 @@ impl Keeper {
             None => (false, self.world.reign.as_ref().map_or(0, |r| r.config_epoch)),
         };
         let Some(succession) = self.world.enthrone(to, epoch, named, now) else { return false };
+        let cause = if self.planned.is_promoting() { Cause::Switchover } else { cause };
         journal::succession(&self.world, &succession, cause);
         self.announce(&succession);
+        self.further(Event::Switched(to), now);
         let sign = self.times.sign.unwrap_or(now);
         let held = self.times.held.unwrap_or(now);
         let phases = [

@@ -17,13 +17,15 @@ use super::initiative::Initiative;
 use super::messenger::Messenger;
 use super::notice::{self, Notice};
 use super::picture::Picture;
+use super::planned::Planned;
 use super::seen::{Observation, Role, Seen};
+use super::switchover::Message;
 use super::world::World;
 use super::{journal, sentinel};
 use crate::command::Names;
 use crate::config::{SetConfig, Source};
 use crate::metrics;
-use crate::topology::{Hint, Hints, Hold, Publisher};
+use crate::topology::{Hint, Hints, Hold, NodeId, Publisher};
 
 /// One pass over the lists of nodes and Sentinels.
 const RECONCILE: Duration = Duration::from_secs(1);
@@ -55,7 +57,8 @@ pub struct Keeper {
     pub(super) world: World,
     pub(super) voices: Option<Voices>,
     pub(super) crew: Crew,
-    publisher: Publisher,
+    pub(super) publisher: Publisher,
+    pub(super) planned: Planned,
     pub(super) verdict: Verdict,
     picture: Picture,
     names: Arc<Names>,
@@ -72,6 +75,7 @@ pub struct Inbox {
     pub hints: Hints,
     pub observations: mpsc::Receiver<Observation>,
     pub news: mpsc::Receiver<sentinel::Report>,
+    pub planned: mpsc::Receiver<Message>,
 }
 
 /// What one turn is about, besides the hints that wait.
@@ -79,6 +83,7 @@ pub struct Inbox {
 enum Call {
     News(sentinel::Report),
     Seen(Observation),
+    Planned(Message),
     /// Nothing else: hints came, or it is time.
     None,
 }
@@ -91,6 +96,7 @@ impl Inbox {
         let call = tokio::select! {
             biased;
             Some(report) = self.news.recv() => Call::News(report),
+            Some(planned) = self.planned.recv() => Call::Planned(planned),
             Some(seen) = self.observations.recv() => Call::Seen(seen),
             Some(hint) = self.hints.recv() => {
                 hints.push(hint);
@@ -109,7 +115,7 @@ impl Inbox {
 }
 
 impl Keeper {
-    pub fn new(set: Arc<SetConfig>, publisher: Publisher, crew: Crew) -> Self {
+    pub fn new(set: Arc<SetConfig>, publisher: Publisher, crew: Crew, plan: mpsc::Sender<Message>) -> Self {
         let now = Instant::now();
         let voices = match &set.source {
             Source::Sentinel { .. } => Some(Voices::default()),
@@ -121,8 +127,9 @@ impl Keeper {
             voices,
             crew,
             publisher,
+            planned: Planned::new(plan),
             verdict: Verdict::Hold(Hold::Starting),
-            picture: Picture::default(),
+            picture: Picture::blank(),
             names: Arc::default(),
             names_count: -1,
             names_learnt: 0,
@@ -158,6 +165,7 @@ impl Keeper {
             match call {
                 Call::News(report) => self.hear(report, now),
                 Call::Seen(seen) => figure = self.observe(seen, now),
+                Call::Planned(message) => self.heed(message, now),
                 Call::None => {}
             }
             // A figure alone changes nothing that one turn in a while would not see.
@@ -183,7 +191,7 @@ impl Keeper {
     }
 
     /// Why writes wait.
-    fn held(&self) -> Option<Hold> {
+    pub(super) fn held(&self) -> Option<Hold> {
         match self.verdict {
             Verdict::Keep | Verdict::KeepDespite(_) => None,
             Verdict::Hold(why) => Some(why),
@@ -324,6 +332,7 @@ impl Keeper {
             self.crew.ask_unproven(&self.world, now);
         }
         self.publish();
+        self.attend(now);
         let calm = now.saturating_duration_since(self.times.last_sign) >= CALM;
         if open && calm {
             self.times.sign = None;
@@ -359,6 +368,15 @@ impl Keeper {
         }
     }
 
+    /// Why writes wait in what was published last.
+    pub(super) fn shown_hold(&self) -> Option<Hold> {
+        self.picture.held
+    }
+
+    pub(super) fn state_of(&self, id: NodeId) -> &'static str {
+        self.picture.portrait(id).map_or("unknown", |node| node.state.label())
+    }
+
     fn publish(&mut self) {
         let picture = Picture::of(&self.world, self.held(), self.names_learnt);
         if picture == self.picture {
@@ -390,7 +408,8 @@ mod tests {
         let (hint, hints) = mpsc::channel(4 * HINTS);
         let (see, observations) = mpsc::channel(8);
         let (tell, news) = mpsc::channel(8);
-        let mut inbox = Inbox { hints, observations, news };
+        let (_plan, planned) = mpsc::channel(1);
+        let mut inbox = Inbox { hints, observations, news, planned };
         for _ in 0..2 * HINTS + 1 {
             hint.try_send(Hint::Demoted(0)).unwrap();
         }

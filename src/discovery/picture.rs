@@ -26,7 +26,7 @@ pub struct Picture {
     term: u64,
     lineage: Lineage,
     open: Option<NodeId>,
-    held: Option<Hold>,
+    pub held: Option<Hold>,
     readers: Vec<Reader>,
     lagging: usize,
     /// Those of them that may be read from.
@@ -38,6 +38,11 @@ pub struct Picture {
 }
 
 impl Picture {
+    /// What workers see before anything was published.
+    pub fn blank() -> Self {
+        Self { held: Some(Hold::Starting), ..Self::default() }
+    }
+
     /// `held`: why the reigning node may not be written to.
     pub fn of(world: &World, held: Option<Hold>, names: u64) -> Self {
         let open = held.is_none();

@@ -11,6 +11,7 @@ use metrics::{counter, gauge, histogram};
 
 use super::families::{
     FAILOVER_SECONDS, FAILOVERS, MASTERS_EMPTIED, NOTIFICATIONS, PROBE_ERRORS, SENTINEL_EVENTS, SENTINEL_UP,
+    SWITCHOVERS,
 };
 
 labels! {
@@ -24,6 +25,19 @@ labels! {
         Detector = "detector",
         /// The same address came back as another process life.
         Restart = "restart",
+        /// A switchover that redweir was asked for.
+        Switchover = "switchover",
+    }
+}
+
+labels! {
+    /// How a switchover ended.
+    Outcome {
+        Done = "done",
+        /// The old master is still master.
+        Back = "back",
+        /// It did not begin.
+        Refused = "refused",
     }
 }
 
@@ -58,6 +72,11 @@ pub fn failover(set: &str, cause: Cause, phases: &[(Phase, Duration)]) {
     for (phase, took) in phases.iter().filter(|_| cause != Cause::Start) {
         failover_seconds(set, cause, *phase).record(took.as_secs_f64());
     }
+}
+
+/// A switchover of `set` ended.
+pub fn switchover(set: &str, outcome: Outcome) {
+    counter!(SWITCHOVERS.name, "set" => set.to_owned(), "outcome" => outcome.label()).increment(1);
 }
 
 /// The recorder keeps each sample until the next scrape; failovers are rare enough for that, requests are not.
@@ -98,6 +117,9 @@ pub(super) fn introduce(set: &str) {
     counter!(MASTERS_EMPTIED.name, "set" => set.to_owned()).increment(0);
     for outcome in Telling::ALL {
         counter!(NOTIFICATIONS.name, "set" => set.to_owned(), "outcome" => outcome.label()).increment(0);
+    }
+    for outcome in Outcome::ALL {
+        counter!(SWITCHOVERS.name, "set" => set.to_owned(), "outcome" => outcome.label()).increment(0);
     }
     for cause in Cause::ALL {
         counter!(FAILOVERS.name, "set" => set.to_owned(), "cause" => cause.label()).increment(0);

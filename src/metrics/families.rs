@@ -106,6 +106,8 @@ families! {
     MASTERS_EMPTIED: Counter "masters_emptied_total", "Masters that restarted without the keys they had.";
     NOTIFICATIONS: Counter "notifications_total",
         "Attempts to tell a script or hook of a switch, a node down or up: done, retried later, failed, dropped.";
+    SWITCHOVERS: Counter "switchovers_total",
+        "Switchovers asked of redweir: done, given up (back: the old master stayed) or refused.";
     PROBE_ERRORS: Counter "probe_errors_total", "Failed probes of nodes, by error.";
     SENTINEL_UP: Gauge "sentinel_up", "1 while the connection to this Sentinel is up.";
     SENTINEL_EVENTS: Counter "sentinel_events_total", "Events received from Sentinels.";
@@ -120,6 +122,7 @@ pub(super) fn describe() {
     describe_histogram!(FAILOVER_SECONDS.name, FAILOVER_SECONDS.help);
     describe_counter!(MASTERS_EMPTIED.name, MASTERS_EMPTIED.help);
     describe_counter!(NOTIFICATIONS.name, NOTIFICATIONS.help);
+    describe_counter!(SWITCHOVERS.name, SWITCHOVERS.help);
     describe_counter!(PROBE_ERRORS.name, PROBE_ERRORS.help);
     describe_gauge!(SENTINEL_UP.name, SENTINEL_UP.help);
     describe_counter!(SENTINEL_EVENTS.name, SENTINEL_EVENTS.help);

@@ -29,7 +29,10 @@ mod tenants;
 
 pub use cells::{BUCKETS, Cell, Cells, Count, Histogram, Kind, Reason};
 pub use clock::{Clock, Tick};
-pub use events::{Cause, Phase, Telling, failover, master_emptied, probe_error, sentinel_event, sentinel_up, telling};
+pub use events::{
+    Cause, Outcome, Phase, Telling, failover, master_emptied, probe_error, sentinel_event, sentinel_up, switchover,
+    telling,
+};
 pub use gauges::{NodeGauges, SetGauges, ShardGauges};
 pub use registry::Registry;
 

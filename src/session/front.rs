@@ -3,6 +3,8 @@
 //! Must not hold a session's own state. Invariant: a node is chosen from the newest published snapshot, and a connection
 //! made before its node lost a role is never chosen again.
 
+mod follow;
+
 use std::cell::{Cell, RefCell, RefMut};
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -318,28 +320,6 @@ impl Front {
         if *round != self.round.get() {
             *round = self.round.get();
             self.waiting.borrow_mut().push((id, waker.clone()));
-        }
-    }
-
-    /// Follows the topology until it ends: retires connections that lost their role and wakes who waits, first come first.
-    pub async fn follow(self: Rc<Self>) {
-        let mut epochs = self.view.subscribe();
-        self.note_term();
-        while epochs.changed().await.is_ok() {
-            self.note_term();
-            let topology = self.topology();
-            self.pool.sweep(|target| judge(&topology, target));
-            self.round.set(self.round.get() + 1);
-            for (_, waker) in self.waiting.take() {
-                waker.wake();
-            }
-        }
-    }
-
-    fn note_term(&self) {
-        let topology = self.topology();
-        if let Some(shard) = topology.shards.first() {
-            self.pool.begin_term(shard.term, &shard.lineage.id);
         }
     }
 

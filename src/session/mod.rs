@@ -47,10 +47,11 @@ use tokio::net::TcpStream;
 use crate::command::Class;
 use crate::metrics::Count;
 use crate::resp::{Args, Violation};
+use crate::topology::Hold;
 use crate::upstream::LaneId;
 
 pub use front::{Common, Front, Place, Shared};
-use state::State;
+use state::{State, Tie};
 
 /// What ends the steady state for a while.
 pub enum Turn {
@@ -133,6 +134,13 @@ impl Session {
             ended => ended,
         })
         .await
+    }
+
+    /// Whether it has something at the master that a switchover must wait for.
+    fn clings(&self, why: Hold) -> bool {
+        let s = self.state.borrow();
+        let shared = s.in_flight > 0 && s.side == state::Side::Master;
+        !s.dead && (shared || s.tie == Tie::Busy || (s.tie == Tie::Open && why == Hold::Draining))
     }
 
     /// Closes politely once everything received so far is answered (the proxy is being stopped).

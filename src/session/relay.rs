@@ -22,7 +22,7 @@ use super::pin::again::Again;
 use super::pin::{Pin, timeout};
 use super::pubsub::Frame;
 use super::settle::Settled;
-use super::state::{State, Unblock};
+use super::state::{State, Tie, Unblock};
 use super::{Session, kind};
 use crate::command;
 use crate::config::Consistency;
@@ -181,7 +181,7 @@ impl Session {
             s.rescan = true;
             s.bound = Bound::default();
             s.closing |= relay.as_ref().is_some_and(|relay| relay.eof);
-            (s.blocked, s.unblock) = (false, None);
+            (s.blocked, s.unblock, s.tie) = (false, None, Tie::Not);
         }
         match (end, relay) {
             (End::Over, _) => self.close_after_replies(),
@@ -336,6 +336,7 @@ impl Relay {
                 return Poll::Ready(End::Close);
             }
             (s.bound, s.blocked) = (self.bound(), self.will_wait());
+            s.tie = self.tie();
             if moved {
                 s.active = session.front.clock.now();
             }
@@ -351,6 +352,16 @@ impl Relay {
         let ear = self.ear.as_ref().filter(|_| self.pin.redirects());
         let broken = ear.is_some_and(ear::Ear::is_broken);
         Bound { redirect: ear.map_or(0, ear::Ear::to), broken, ..self.pin.bound() }
+    }
+
+    /// What a switchover should wait for.
+    fn tie(&self) -> Tie {
+        match self.want {
+            Want::Read => Tie::Not,
+            Want::Master if self.streaming || !(self.pin.is_quiet() || self.will_wait()) => Tie::Busy,
+            Want::Master if self.pin.binds() => Tie::Open,
+            Want::Master => Tie::Not,
+        }
     }
 
     /// What keeps it from going on at this node.

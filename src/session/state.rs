@@ -51,6 +51,19 @@ pub enum Silence {
     All,
 }
 
+/// What a connection of a session's own has to do with the master.
+///
+/// -> any, with each turn of its relay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tie {
+    /// Nothing that could not go on elsewhere.
+    Not,
+    /// A transaction or a watch is open there.
+    Open,
+    /// A request is on its way there.
+    Busy,
+}
+
 /// How CLIENT UNBLOCK ends a blocking command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unblock {
@@ -160,6 +173,7 @@ pub struct State {
     pub torn: bool,
     /// What is to come right behind it.
     pub late: Vec<u8>,
+    pub tie: Tie,
     /// A blocking command of its own is waiting at a node.
     pub blocked: bool,
     /// Somebody wants it to end; the relay takes this up.
@@ -227,6 +241,7 @@ impl State {
             asking: false,
             torn: false,
             late: Vec::new(),
+            tie: Tie::Not,
             blocked: false,
             unblock: None,
             backlogged: false,

@@ -6,6 +6,7 @@
 
 mod hold;
 mod lineage;
+mod muster;
 mod picture;
 mod publisher;
 mod tide;
@@ -17,6 +18,7 @@ use std::time::Duration;
 use crate::command::Names;
 pub use hold::Hold;
 pub use lineage::{Lineage, Relation, relation};
+pub use muster::Seat;
 pub use picture::{NodePicture, SetPicture, ShardPicture};
 pub use publisher::{Hint, Hints, Publisher, View, channel};
 pub use tide::{Mark, Marks, Tide};

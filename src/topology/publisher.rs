@@ -7,6 +7,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, watch};
 
+use super::muster::{Muster, Seat};
 use super::{NodeId, Topology};
 
 /// Trouble seen on the data path: wakes discovery, decides nothing.
@@ -30,6 +31,7 @@ pub struct View {
     snapshot: Arc<ArcSwap<Topology>>,
     epoch: watch::Receiver<u64>,
     hints: mpsc::Sender<Hint>,
+    muster: Muster,
 }
 
 /// The writing side; there is one, and discovery owns it.
@@ -47,6 +49,7 @@ pub fn channel() -> (Publisher, Arc<View>, Hints) {
         snapshot: Arc::new(ArcSwap::from_pointee(Topology::empty())),
         epoch: epoch_rx,
         hints: hint_tx,
+        muster: Muster::default(),
     });
     (Publisher { view: Arc::clone(&view), epoch: epoch_tx }, view, hint_rx)
 }
@@ -63,6 +66,10 @@ impl View {
     pub fn subscribe(&self) -> watch::Receiver<u64> {
         self.epoch.clone()
     }
+    /// A worker's seat, by which it tells when it has let go of the master.
+    pub fn enlist(&self) -> Arc<Seat> {
+        self.muster.enlist()
+    }
     pub fn suspect(&self, hint: Hint) {
         let _ = self.hints.try_send(hint);
     }
@@ -71,6 +78,14 @@ impl View {
 impl Publisher {
     pub fn view(&self) -> Arc<View> {
         Arc::clone(&self.view)
+    }
+    /// Whether nothing of any worker is on its way to a master since `epoch`, in which a switchover holds writes.
+    pub fn has_let_go(&self, epoch: u64) -> bool {
+        self.view.muster.has_let_go(epoch)
+    }
+    /// The epoch published last.
+    pub fn epoch(&self) -> u64 {
+        *self.epoch.borrow()
     }
     /// Publishes `next` under the next epoch and returns it.
     pub fn publish(&self, mut next: Topology) -> u64 {

@@ -23,6 +23,7 @@ mod see;
 mod speak;
 mod split;
 mod support;
+mod switchover;
 mod touch;
 mod transactions;
 mod trouble;

@@ -114,6 +114,7 @@ fn every_setting_reaches_its_field_by_flag() {
     let expected = Config {
         workers: 3,
         admin: None,
+        admin_token: None,
         log: Log { filter: "debug".into(), json: true },
         limits: Limits {
             sessions: 1,

@@ -26,6 +26,7 @@ fn the_defaults() {
     let expected = Config {
         workers: std::thread::available_parallelism().map_or(1, usize::from),
         admin: "127.0.0.1:9736".parse().ok(),
+        admin_token: None,
         log: Log { filter: "info".into(), json: false },
         limits: Limits {
             sessions: 10_000,

@@ -39,7 +39,8 @@ impl Session {
 impl Relay {
     /// Moves what can be moved from the client's input towards the node.
     pub(super) fn take_requests(&mut self, session: &Session, s: &mut State) -> Option<End> {
-        if self.want == Want::Master && session.front.is_held() {
+        let finishes = (self.pin.binds() || self.streaming) && session.front.lets_finish(self.streaming);
+        if self.want == Want::Master && session.front.is_held() && !finishes {
             // A switch has begun: nothing more for the old master.
             return None;
         }

@@ -1,0 +1,70 @@
+//! How a worker follows the topology, and lets go of a master that a switchover is about to move.
+//!
+//! Part of [`Front`]. Invariant: it tells that it has let go only while nothing of any session is on its way to the master.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::{Front, judge};
+use crate::topology::Hold;
+
+/// While a switchover waits for it, a worker looks this often whether it has let go of the master.
+const LET_GO_EVERY: Duration = Duration::from_millis(1);
+
+impl Front {
+    /// Follows the topology until it ends: retires connections that lost their role and wakes who waits, first come first.
+    pub async fn follow(self: Rc<Self>) {
+        let mut epochs = self.view.subscribe();
+        self.note_term();
+        let seat = self.view.enlist();
+        loop {
+            let waited_for = self.planned_hold().is_some_and(|(_, epoch)| seat.epoch() < epoch);
+            tokio::select! {
+                changed = epochs.changed() => match changed {
+                    Ok(()) => self.heed(),
+                    Err(_) => return,
+                },
+                () = tokio::time::sleep(LET_GO_EVERY), if waited_for => {}
+            }
+            if let Some((why, epoch)) = self.planned_hold()
+                && !self.sessions().iter().any(|session| session.clings(why))
+            {
+                seat.let_go(epoch);
+            }
+        }
+    }
+
+    fn heed(&self) {
+        self.note_term();
+        let topology = self.topology();
+        self.pool.sweep(|target| judge(&topology, target));
+        self.round.set(self.round.get() + 1);
+        for (_, waker) in self.waiting.take() {
+            waker.wake();
+        }
+    }
+
+    /// Writes are held for a switchover: how far it is, and the epoch.
+    fn planned_hold(&self) -> Option<(Hold, u64)> {
+        let mut cache = self.snapshot.borrow_mut();
+        let topology = cache.load();
+        let why = topology.shards.first()?.held?;
+        matches!(why, Hold::Draining | Hold::Switchover).then_some((why, topology.epoch))
+    }
+
+    /// Whether a relay whose pin is open for a transaction, or in the middle of a large request, may still send.
+    pub(in crate::session) fn lets_finish(&self, streaming: bool) -> bool {
+        match self.planned_hold() {
+            Some((Hold::Draining, _)) => true,
+            Some(_) => streaming,
+            None => false,
+        }
+    }
+
+    fn note_term(&self) {
+        let topology = self.topology();
+        if let Some(shard) = topology.shards.first() {
+            self.pool.begin_term(shard.term, &shard.lineage.id);
+        }
+    }
+}
