@@ -15,8 +15,8 @@ use crate::config::Login;
 use crate::topology::NodeId;
 use crate::upstream::control::{Client, Error};
 
-/// An order that changed nothing is repeated no sooner than this.
-const REPEAT: Duration = Duration::from_secs(2);
+/// An order that changed nothing is repeated no sooner than this, and each time twice as late, up to the second.
+const REPEAT: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(60));
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Order {
@@ -40,7 +40,10 @@ pub struct Addressee {
 }
 
 struct Running {
+    order: Order,
     given: Instant,
+    /// Until then it may still show, or is not worth repeating.
+    rests: Duration,
     task: JoinHandle<()>,
 }
 
@@ -56,15 +59,17 @@ impl Orders {
             return false;
         }
         let node = to.node;
-        self.running.insert(node, Running { given: now, task: tokio::spawn(carry_out(to, order)) });
+        let again = |r: &&Running| r.order == order && now.saturating_duration_since(r.given) < 2 * REPEAT.1;
+        let rests = self.running.get(&node).filter(again).map_or(REPEAT.0, |r| (2 * r.rests).min(REPEAT.1));
+        let task = tokio::spawn(carry_out(to, order.clone()));
+        self.running.insert(node, Running { order, given: now, rests, task });
         true
     }
 
     /// Whether the order is under way, or was given so recently that it may still show.
     pub fn is_busy(&self, node: NodeId, now: Instant) -> bool {
-        self.running
-            .get(&node)
-            .is_some_and(|r| !r.task.is_finished() || now.saturating_duration_since(r.given) < REPEAT)
+        let busy = |r: &Running| !r.task.is_finished() || now.saturating_duration_since(r.given) < r.rests;
+        self.running.get(&node).is_some_and(busy)
     }
 }
 
@@ -111,5 +116,41 @@ async fn obey(to: &Addressee, order: &Order) -> Result<bool, Error> {
     match client.call(&[b"CONFIG", b"REWRITE"]).await {
         Ok(_) | Err(Error::Server(_) | Error::Auth(_)) => Ok(true),
         Err(e) => Err(e),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_order_that_changes_nothing_is_repeated_less_and_less_often() {
+        let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        let to = || Addressee {
+            set: "m".into(),
+            node: 1,
+            address: gone.as_str().into(),
+            dial: gone.as_str().into(),
+            login: None,
+            connect_timeout: Duration::from_secs(5),
+            limit: Duration::from_secs(5),
+        };
+        let mut orders = Orders::default();
+        let begun = Instant::now();
+        let second = Duration::from_secs(1);
+        let mut given = Vec::new();
+        for after in 0..200 {
+            let now = begun + after * second;
+            if orders.give(to(), Order::Follow("a:1".into()), now) {
+                given.push(after);
+                assert!(orders.is_busy(1, now));
+                while !orders.running.values().all(|r| r.task.is_finished()) {
+                    tokio::task::yield_now().await;
+                }
+            }
+        }
+        assert_eq!(given, [0, 2, 6, 14, 30, 62, 122, 182]);
+        assert!(!orders.give(to(), Order::Promote, begun + 200 * second), "the last one still rests");
+        assert!(orders.give(to(), Order::Promote, begun + 242 * second));
     }
 }
