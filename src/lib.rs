@@ -38,6 +38,11 @@
 //! what the session did (`session/level.rs`). With `strict` each question is INFO instead of ROLE, and only an answer
 //! with the term's replication id counts.
 //!
+//! # Replies that wait for copies
+//!
+//! With `acks` a reply that acknowledges a write counts as one that has not come until enough replicas have shown its offset
+//! (`session/acks.rs`), so all that must stay behind it does by the rules above.
+//!
 //! # Where the code departs from the design
 //!
 //! * PING and ECHO are forwarded like reads, not answered here: only a node knows whether the user may use them.
@@ -47,6 +52,8 @@
 //!   already on the wire: for their sake the rest is read on, up to `max-client-output`.
 //! * SCAN's cursors are the master's, and signed after a switch; SORT, GEORADIUS and BITFIELD without a store clause are not rewritten to their `_RO`
 //!   forms. Both only cost reads on the master.
+//! * Replicas are asked for what they have by INFO, on connections of our own, not by the ROLE of a read's flush: an answer
+//!   that acknowledges must carry its lineage with it.
 //! * Scrapes read the workers' counters directly; the `metrics` registry holds the control plane's events only.
 
 #![forbid(unsafe_code)]

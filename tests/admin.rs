@@ -79,6 +79,7 @@ fn node(id: u16, address: &str, state: NodeState, offset: i64, lag_bytes: u64, l
         address: address.into(),
         dial: address.into(),
         generation: 1,
+        priority: 100,
         state,
         run_id: Some("f00d".into()),
         version: Some("7.0.15".into()),

@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
+use super::acks::ACKS;
 use super::catalogue::{LIMITS, LISTENER, PROCESS, SET};
 use super::failover::FAILOVER;
 use super::fault::{At, Faults};
@@ -90,7 +91,7 @@ pub(super) fn assemble(inputs: &Inputs<'_>, mut faults: Faults) -> Result<Config
     let mut drafts = Vec::new();
     for table in tables {
         let layers: [&[Given]; 4] = [env, &file.top, &table.values, flags_for(flags, tables)];
-        drafts.push(Draft::of(ListenerParts::default(), &[LISTENER, READS], table.at, &layers, &mut faults));
+        drafts.push(Draft::of(ListenerParts::default(), &[LISTENER, READS, ACKS], table.at, &layers, &mut faults));
     }
 
     let tables = if file.sets.is_empty() { &whole[..] } else { &file.sets };
@@ -229,6 +230,7 @@ fn finish_listener(draft: Draft<ListenerParts>, sets: &[Finished], faults: &mut 
         hold: parts.hold,
         hold_bytes: parts.hold_bytes,
         commands: parts.commands,
+        acks: parts.acks,
         monitor: parts.monitor,
     })
 }

@@ -4,6 +4,7 @@
 //! from. Must not open sockets or resolve names: a config is valid or not by itself.
 //! Invariant: a `Config` that exists is complete and consistent; every fault was reported before.
 
+mod acks;
 mod args;
 mod assemble;
 mod catalogue;
@@ -23,6 +24,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use acks::{AckSettings, OnTimeout};
 pub use args::{Action, Cli, DemoArgs, Flags, RunArgs, SwitchoverArgs};
 use assemble::Inputs;
 pub use commands::{CATEGORIES, CommandSettings};
@@ -182,6 +184,7 @@ pub struct ListenerConfig {
     /// Bytes of held requests over all workers; one more is refused.
     pub hold_bytes: usize,
     pub commands: CommandSettings,
+    pub acks: AckSettings,
     /// MONITOR is let through.
     pub monitor: bool,
 }

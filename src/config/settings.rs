@@ -5,12 +5,15 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::acks::ACKS;
 use super::catalogue::{LIMITS, LISTENER, PROCESS, SET};
 use super::failover::{FAILOVER, Failover};
 use super::fault::Faults;
 use super::given::{Given, Kind};
 use super::reads::READS;
-use super::{Balancer, ClientAuth, CommandSettings, Consistency, Limits, Log, ReadPolicy, ReadSettings, Share};
+use super::{
+    AckSettings, Balancer, ClientAuth, CommandSettings, Consistency, Limits, Log, ReadPolicy, ReadSettings, Share,
+};
 
 /// A setting as help and file see it.
 #[derive(Debug)]
@@ -96,6 +99,7 @@ pub(super) struct ListenerParts {
     pub hold: Duration,
     pub hold_bytes: usize,
     pub commands: CommandSettings,
+    pub acks: AckSettings,
     pub monitor: bool,
 }
 
@@ -109,7 +113,8 @@ pub(super) enum Scope {
 
 /// Every setting with the heading it has in help, in the order of help.
 pub(super) fn all() -> impl Iterator<Item = (&'static str, Scope, &'static About)> {
-    let listener = LISTENER.iter().chain(READS).map(|s| ("Clients (per [[listener]])", Scope::Listener, &s.about));
+    let listener =
+        LISTENER.iter().chain(READS).chain(ACKS).map(|s| ("Clients (per [[listener]])", Scope::Listener, &s.about));
     let set = SET.iter().map(|s| ("Servers (per [[set]])", Scope::Set, &s.about));
     let failover = FAILOVER.iter().map(|s| ("When the master changes (per [[set]])", Scope::Set, &s.about));
     let process = PROCESS.iter().map(|s| ("Process", Scope::Process, &s.about));

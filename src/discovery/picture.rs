@@ -16,6 +16,7 @@ pub struct Portrait {
     pub dial: Arc<str>,
     pub generation: u64,
     pub state: NodeState,
+    priority: u32,
     run_id: String,
     version: String,
 }
@@ -81,6 +82,7 @@ impl Picture {
                 dial: Arc::clone(&p.dial),
                 generation: p.generation,
                 state: p.state,
+                priority: p.priority,
                 run_id: text(&p.run_id),
                 version: text(&p.version),
                 live,
@@ -96,6 +98,7 @@ impl Picture {
             lagging: self.lagging,
             laggards: self.laggards.iter().filter_map(|id| world.member(*id)).map(laggard).collect(),
             emptied: self.emptied,
+            switch: world.switch.clone(),
             master_reader: self.open.and_then(|id| world.member(id)).map(reader),
             tide: Arc::clone(&world.tide),
         };
@@ -130,6 +133,7 @@ fn portrait(member: &Member, world: &World, open: bool) -> Portrait {
         dial: Arc::clone(&member.dial),
         generation: member.generation,
         state: state(member, world.reign.as_ref().is_some_and(|r| r.node == member.id), open),
+        priority: info.and_then(|i| i.priority).unwrap_or_default(),
         run_id: info.map(|i| i.run_id.clone()).unwrap_or_default(),
         version: info.map(|i| i.version.clone()).unwrap_or_default(),
     }

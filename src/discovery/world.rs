@@ -15,7 +15,7 @@ use super::rotation::{Facts, Limits, Place, Rotation};
 use super::sampling::Sampling;
 use super::seen::{Info, Link, Observation, Role, Seen};
 use crate::config::SetConfig;
-use crate::topology::{Lineage, NodeId, Relation, Tide, relation};
+use crate::topology::{Kept, Lineage, NodeId, Relation, Switch, Tide, relation};
 
 /// Superseded replication ids remembered: one per switch.
 const PAST: usize = 64;
@@ -57,6 +57,8 @@ pub struct World {
     pub keys: u64,
     /// It began that life without the keys it had.
     pub emptied: bool,
+    /// What this term began with.
+    pub switch: Option<Arc<Switch>>,
     pub samples: Samples,
     pub sampling: Sampling,
     pub tide: Arc<Tide>,
@@ -79,6 +81,7 @@ impl World {
             term: 0,
             keys: 0,
             emptied: false,
+            switch: None,
             samples: Samples::default(),
             sampling: Sampling::default(),
             tide: Arc::default(),
@@ -295,7 +298,7 @@ impl World {
         if let Some(member) = self.member_mut(to) {
             member.superseded = false;
             member.bystander = false;
-            if old.is_none_or(|o| o.node != to) {
+            if old.as_ref().is_none_or(|o| o.node != to) {
                 member.generation = generation;
             }
             member.rotation = Rotation::default();
@@ -304,6 +307,10 @@ impl World {
         self.samples.push(asked, newest);
         self.term += 1;
         self.tide.publish(self.samples.marks(self.term));
+        self.switch = old.map(|old| {
+            let kept = Kept::of(&old.lineage, &info.lineage, same_process);
+            Arc::new(Switch { term: self.term, from: from.clone(), to: Arc::clone(&address), kept })
+        });
         self.reign = Some(Reign { node: to, run_id: info.run_id, lineage: info.lineage, config_epoch, confirmed });
         Some(Succession { from, to: address, relation: related, same_process, lost_bytes, emptied: lost_keys })
     }

@@ -93,6 +93,11 @@ labels! {
         NoReplicas = "no_replicas",
         /// Writes on the wire when a connection died: outcome unknown, client closed.
         UnknownOutcome = "unknown_outcome",
+        /// Replies kept until replicas have what they acknowledge, and what became of them.
+        AcksHeld = "acks_held",
+        AcksConfirmed = "acks_confirmed",
+        AcksExpired = "acks_expired",
+        AcksLost = "acks_lost",
         ProtocolErrors = "protocol_errors",
         /// Error replies of nodes passed on to clients.
         NodeErrors = "node_errors",
@@ -157,6 +162,10 @@ pub struct Cells {
     pub request: Histogram,
     /// Upstream part: appended to a node's connection to reply found.
     pub upstream: Histogram,
+    /// How long replies waited for replicas.
+    pub acks_wait: Histogram,
+    /// Sessions with replies that wait, now.
+    pub acks_waiting: Cell,
     /// Open client connections, now.
     pub sessions: Cell,
     /// Sessions waiting for a master, now, and the bytes of their requests.
@@ -173,6 +182,8 @@ impl Default for Cells {
             counts: std::array::from_fn(|_| Cell::default()),
             request: Histogram::default(),
             upstream: Histogram::default(),
+            acks_wait: Histogram::default(),
+            acks_waiting: Cell::default(),
             sessions: Cell::default(),
             holding: Cell::default(),
             holding_bytes: Cell::default(),

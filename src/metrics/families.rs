@@ -64,6 +64,12 @@ families! {
     REQUEST_SECONDS: Histogram "request_seconds", "Whole request: read from the client to handed to its socket.";
     UPSTREAM_SECONDS: Histogram "upstream_seconds", "The node's part: appended to its connection to reply found.";
 
+    ACKS_HELD: Counter "acks_held_total", "Replies kept until enough replicas have what they acknowledge.";
+    ACKS_DONE: Counter "acks_done_total",
+        "What became of them: confirmed by replicas, out of time (expired), or not on the new master (lost, client closed).";
+    ACKS_WAITING: Gauge "acks_waiting_sessions", "Sessions with replies that wait for replicas now.";
+    ACKS_SECONDS: Histogram "acks_wait_seconds", "How long replies waited for replicas to apply their writes.";
+
     CONNECTIONS_ACCEPTED: Counter "connections_accepted_total", "Client connections accepted.";
     CONNECTIONS_REFUSED: Counter "connections_refused_total", "Client connections refused at the limit.";
     CONNECTIONS_CLOSED: Counter "connections_closed_total", "Client connections closed.";
@@ -149,6 +155,15 @@ pub(super) const COUNTED: &[Counted] = &[
     Counted {
         family: SENT,
         samples: &[(Some(("peer", "client")), Count::BytesToClients), (Some(("peer", "node")), Count::BytesToNodes)],
+    },
+    Counted { family: ACKS_HELD, samples: &[(None, Count::AcksHeld)] },
+    Counted {
+        family: ACKS_DONE,
+        samples: &[
+            (Some(("how", "confirmed")), Count::AcksConfirmed),
+            (Some(("how", "expired")), Count::AcksExpired),
+            (Some(("how", "lost")), Count::AcksLost),
+        ],
     },
     Counted { family: HELD, samples: &[(None, Count::Held)] },
     Counted { family: RELEASED, samples: &[(None, Count::Released)] },

@@ -106,6 +106,7 @@ impl Registry {
         now(&mut page, &lines);
         latencies(&mut page, &f::REQUEST_SECONDS, &lines, |cells| &cells.request);
         latencies(&mut page, &f::UPSTREAM_SECONDS, &lines, |cells| &cells.upstream);
+        latencies(&mut page, &f::ACKS_SECONDS, &lines, |cells| &cells.acks_wait);
         let mut page = page.finish();
         // The exporter parts its families by empty lines, which the format allows.
         page.push_str(&self.events.render());
@@ -239,7 +240,8 @@ fn now(page: &mut Page, lines: &[Line]) {
         }
     }
     type Figure = fn(&Cells) -> &Cell;
-    let figures: [(Family, Figure); 3] = [
+    let figures: [(Family, Figure); 4] = [
+        (f::ACKS_WAITING, |cells| &cells.acks_waiting),
         (f::HOLDING_SESSIONS, |cells| &cells.holding),
         (f::HOLDING_BYTES, |cells| &cells.holding_bytes),
         (f::PINNED_SESSIONS, |cells| &cells.pinned),

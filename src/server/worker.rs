@@ -71,6 +71,9 @@ async fn run(plans: Vec<Plan>, stop: CancellationToken, drain: Duration) {
         tokio::task::spawn_local(Rc::clone(&front).follow());
         tokio::task::spawn_local(Rc::clone(&front).attend());
         tokio::task::spawn_local(Rc::clone(&front).keep_warm());
+        if front.listener.acks.are_wanted() {
+            tokio::task::spawn_local(Rc::clone(&front).testify());
+        }
         tokio::task::spawn_local(accept(plan.socket, Rc::clone(&front), stop.clone()));
         fronts.push(front);
     }

@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use super::commands::bulk_or_null;
 use super::filter::{self, Filter};
+use super::pubsub::Frame;
 use super::roll::What;
 use super::state::{Silence, State, Unblock};
 use super::{Session, errors};
@@ -69,7 +70,7 @@ impl Session {
                 false => me.everywhere(name, &request).await,
             };
             let s = &mut *me.state.borrow_mut();
-            me.push(s, &answer.reply);
+            me.push_frame(s, Frame::Reply, &answer.reply, false);
             if name != "client|reply" {
                 s.silence.end_next();
             }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::pubsub::Frame;
 use super::state::Silence;
 use super::{Session, Turn, errors};
 use crate::command::{self, Class, Command};
@@ -130,7 +131,7 @@ impl Session {
 
     /// Reply bytes with nothing in flight before them.
     pub(super) fn reply(&self, bytes: &[u8]) {
-        self.push(&mut self.state.borrow_mut(), bytes);
+        self.push_frame(&mut self.state.borrow_mut(), Frame::Reply, bytes, false);
     }
 
     /// RESET went through on the pinned connection, which is gone with it.
@@ -151,6 +152,7 @@ impl Session {
         s.enter_lane(lane);
         s.chosen = false;
         self.take_level_of_user(s);
+        self.set_acks(s);
         (s.resp, s.db) = (2, 0);
         (s.silence, s.wrote) = (Silence::Not, false);
         s.name.clear();

@@ -19,27 +19,32 @@ impl Receiver for Session {
     #[inline]
     fn replies(&self, bytes: &[u8], n: u32, times: &Times) {
         let s = &mut *self.state.borrow_mut();
-        self.answered(s, n, times);
         s.stuck_since = None;
         s.tries = 0;
+        if s.held.is_some() && self.keep(s, bytes, n, times) {
+            return;
+        }
+        self.answered(s, n, times);
         self.push(s, bytes);
     }
 
     fn piece(&self, bytes: &[u8], done: bool, times: &Times) -> usize {
         let s = &mut *self.state.borrow_mut();
-        if done {
-            self.answered(s, 1, times);
-        }
         // On a spoiled connection a large reply is one that was executed behind what was refused: that stays refused.
         for before in std::mem::take(&mut s.settled) {
-            self.push(s, &before.reply);
+            self.stand(s, &before.reply);
         }
-        self.push(s, bytes);
         (s.backlogged, s.torn) = (!done, !done);
+        if s.held.is_none() || !self.keep_piece(s, bytes, done, times) {
+            if done {
+                self.answered(s, 1, times);
+            }
+            self.push(s, bytes);
+        }
         if done {
             self.mend(s);
         }
-        if s.dead { 0 } else { s.out.len() }
+        if s.dead { 0 } else { s.waiting_out() }
     }
 
     fn settle(&self, request: &[u8], reply: &[u8], node: u16) {
@@ -66,7 +71,7 @@ impl Receiver for Session {
             closes: unit::closes(request),
         });
         s.avoid = Some(node);
-        if s.in_flight == 0 {
+        if s.unanswered() == 0 {
             s.tries += 1;
             self.conclude(s);
         }
@@ -103,7 +108,7 @@ impl Receiver for Session {
         s.stale = true;
         s.avoid = Some(node);
         s.tries += 1;
-        if s.in_flight == 0 {
+        if s.unanswered() == 0 {
             self.conclude(s);
         }
         s.wake();
@@ -171,6 +176,12 @@ impl Session {
         let cells = &self.front.cells;
         cells.request.observe_ns(times.whole_ns, u64::from(n));
         cells.upstream.observe_ns(times.upstream_ns, u64::from(n));
+        self.landed(s, n);
+    }
+
+    /// `n` fewer replies are on their way.
+    #[inline]
+    pub(super) fn landed(&self, s: &mut State, n: u32) {
         let before = s.in_flight;
         s.in_flight = before.saturating_sub(n);
         let throttled = before >= self.front.limits.pipeline as u32;
@@ -182,7 +193,14 @@ impl Session {
     /// Hands reply bytes to the client, keeping what its socket does not take.
     #[inline]
     pub(super) fn push(&self, s: &mut State, bytes: &[u8]) {
-        if s.dead || s.silence != Silence::Not {
+        if s.silence == Silence::Not {
+            self.write(s, bytes);
+        }
+    }
+
+    #[inline]
+    pub(super) fn write(&self, s: &mut State, bytes: &[u8]) {
+        if s.dead {
             return;
         }
         self.front.cells.count(Count::BytesToClients, bytes.len() as u64);
@@ -211,7 +229,7 @@ impl Session {
         let mut settled = std::mem::take(&mut s.settled);
         let answered = settle::answered(&settled);
         for done in &settled[..answered] {
-            self.push(s, &done.reply);
+            self.stand(s, &done.reply);
         }
         if settle::doubtful(&settled[answered..]).is_some() {
             s.doubt.extend(settled.drain(answered..));
@@ -223,6 +241,13 @@ impl Session {
         for again in &settled[answered..] {
             self.count_retry(&again.request);
             s.replay.extend_from_slice(&again.request);
+        }
+    }
+
+    /// A reply that came with its request and is the client's after all.
+    pub(super) fn stand(&self, s: &mut State, reply: &[u8]) {
+        if s.held.is_none() || !self.keep_settled(s, reply) {
+            self.push(s, reply);
         }
     }
 

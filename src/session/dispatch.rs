@@ -209,14 +209,24 @@ impl Session {
         }
         let me: Rc<dyn Receiver> = Rc::clone(self) as Rc<dyn Receiver>;
         // The term of the choice: a later one says nothing of this connection.
-        let (term, bound) = match s.level {
+        let (mut term, mut bound) = match s.level {
             Consistency::Session => (s.term, s.bound(s.term, &conn, needed.floor)),
             Consistency::Bounded => (0, needed.bound(&conn, s.side)),
             _ => (0, Bound::default()),
         };
+        let vouched = s.held.is_some() && !idempotent;
+        if vouched {
+            term = s.term;
+            bound = Bound { term: u32::try_from(term).unwrap_or(u32::MAX), patient: false, ..bound };
+        }
         let manner = Manner { idempotent, whole: run.whole, bound };
         match conn.append(bytes, run.n, me, s.db, (s.read_at(now), now), manner) {
-            Ok(serial) => s.seen.sent(term, serial, s.side == Side::Master),
+            Ok(serial) => {
+                s.seen.sent(term, serial, s.side == Side::Master);
+                if vouched {
+                    self.note_write(s, &conn, serial, term);
+                }
+            }
             Err(Full) if s.in_flight > 0 => return Go::Wait(Park::Drain),
             Err(Full) => {
                 self.answer_all(s, run.n, errors::UPSTREAM_FULL, Count::RefusedFull);

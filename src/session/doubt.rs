@@ -53,7 +53,7 @@ impl Session {
         if refused {
             self.send_again(s, &doubt);
         } else {
-            doubt.iter().for_each(|done| self.push(s, &done.reply));
+            doubt.iter().for_each(|done| self.stand(s, &done.reply));
             (s.tries, s.stuck_since) = (0, None);
         }
         s.rescan = true;

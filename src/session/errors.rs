@@ -45,6 +45,12 @@ pub fn hold_expired(after: Duration) -> Vec<u8> {
         .into_bytes()
 }
 
+/// A write that too few replicas have applied in time.
+pub fn unacked(after: Duration) -> Vec<u8> {
+    format!("-UNACKED redweir: written, but not on enough replicas within {after:?}; a failover may lose it\r\n")
+        .into_bytes()
+}
+
 /// A command redweir does not let through.
 pub fn forbidden(name: &str) -> Vec<u8> {
     let why = why_forbidden(name);

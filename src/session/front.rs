@@ -17,6 +17,7 @@ use std::time::Duration;
 use arc_swap::{ArcSwap, Cache};
 
 use super::Session;
+use super::acks::Witness;
 use super::cursor::Cursors;
 use super::memo::Memo;
 use super::rights::Allowed;
@@ -101,6 +102,9 @@ pub struct Front {
     /// Grows each time `waiting` is emptied, so that nobody is in it twice.
     round: Cell<u64>,
     pub(super) node_login: Option<Login>,
+    pub(super) connect_timeout: Duration,
+    /// Looks after replies that wait for copies.
+    pub(super) witness: Witness,
 }
 
 #[derive(Clone, Copy)]
@@ -167,6 +171,8 @@ impl Front {
             sessions: RefCell::default(),
             round: Cell::new(1),
             node_login,
+            connect_timeout,
+            witness: Witness::default(),
             listener,
             limits,
             view,

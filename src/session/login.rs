@@ -87,6 +87,7 @@ impl Session {
         s.enter_lane(self.front.pool.new_lane(lane)?);
         self.take_level_of_user(s);
         s.resp = resp;
+        self.set_acks(s);
         Some(if hello { as_ours(reply, self.id) } else { reply.to_vec() })
     }
 
@@ -99,6 +100,7 @@ impl Session {
             s.enter_lane(id);
             self.take_level_of_user(s);
             s.resp = resp;
+            self.set_acks(s);
         }
         if let Some(lease) = lease {
             self.front.pool.give_back(id, lease);

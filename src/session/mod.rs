@@ -4,6 +4,7 @@
 //! copying twice; everything that needs more than that is a [`Turn`], handled one at a time with nothing in flight. Must
 //! not decide who is master. Invariant: replies leave in request order, and a request is answered once.
 
+mod acks;
 mod card;
 mod client;
 mod commands;
@@ -39,7 +40,7 @@ mod unit;
 
 use std::cell::{Cell, RefCell};
 use std::pin::Pin;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::task::Poll;
 
 use tokio::net::TcpStream;
@@ -69,6 +70,7 @@ pub enum Turn {
 
 pub struct Session {
     pub id: u64,
+    me: Weak<Session>,
     front: Rc<Front>,
     state: RefCell<State>,
     /// A script that a node lacked; its EVALSHA is next.
@@ -107,14 +109,16 @@ impl Session {
         state.born = front.clock.now();
         state.active = state.born;
         let id = front.shared.next_id();
-        let session = Rc::new(Self {
+        let session = Rc::new_cyclic(|me| Self {
             id,
+            me: me.clone(),
             front,
             state: RefCell::new(state),
             missing: RefCell::default(),
             restarts: Cell::default(),
         });
         let _seat = Seat::take(&session);
+        session.set_acks(&mut session.state.borrow_mut());
         loop {
             let turn = std::future::poll_fn(|cx| session.poll_turn(cx)).await;
             if matches!(turn, Turn::Close) || !session.while_alive(Box::pin(session.take_turn(turn))).await {
@@ -155,6 +159,7 @@ impl Session {
         s.dead = true;
         s.timer = None;
         self.unhold(&mut s, false);
+        self.drop_held(&mut s);
         if s.in_flight > 0 || s.asking {
             // Connections still hold this session for the replies to come; its client need not wait for them.
             let _ = socket2::SockRef::from(&s.stream).shutdown(std::net::Shutdown::Both);

@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::explain::{Scene, explain};
 use super::kind::Kind;
 use super::level::Level;
+use super::pubsub::Frame;
 use super::state::State;
 use super::{Session, errors};
 use crate::config::{ClientAuth, Consistency, Staleness};
@@ -79,7 +80,7 @@ impl Session {
             Err(text) => text,
         };
         self.front.cells.count(Count::LocalReplies, 1);
-        self.push(s, &reply);
+        self.push_frame(s, Frame::Reply, &reply, false);
         s.silence.end_next();
     }
 

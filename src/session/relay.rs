@@ -182,6 +182,10 @@ impl Session {
             s.bound = Bound::default();
             s.closing |= relay.as_ref().is_some_and(|relay| relay.eof);
             (s.blocked, s.unblock, s.tie) = (false, None, Tie::Not);
+            if s.holds_replies() {
+                // What they wait for has nothing to do with the shared connection it had before.
+                s.conn = None;
+            }
         }
         match (end, relay) {
             (End::Over, _) => self.close_after_replies(),
@@ -294,7 +298,7 @@ impl Relay {
                 self.lost = true;
             }
             let mut moved = false;
-            if s.out.len() < FULL || self.pin.lasts() {
+            if s.waiting_out() < FULL || self.pin.lasts() {
                 match self.poll_node(session, s, cx) {
                     Poll::Ready(Some(end)) => return Poll::Ready(end),
                     Poll::Ready(None) => moved = true,
@@ -311,7 +315,7 @@ impl Relay {
                 && !s.asking
                 && self.out.is_empty()
                 && !self.streaming
-                && s.out.is_empty()
+                && s.waiting_out() == 0
                 && self.settled(s)
             {
                 return Poll::Ready(End::Free);
@@ -328,11 +332,11 @@ impl Relay {
                 }
             }
             // A server that stops waits for nobody who has all replies, transaction or subscription or not.
-            let idle = self.pin.is_quiet() && self.out.is_empty() && s.out.is_empty();
+            let idle = self.pin.is_quiet() && self.out.is_empty() && s.waiting_out() == 0;
             if s.closing && idle && s.input.is_empty() {
                 return Poll::Ready(End::Close);
             }
-            if self.eof && (self.pin.blocks || self.streaming || self.pin.lasts()) {
+            if self.eof && !s.holds_replies() && (self.pin.blocks || self.streaming || self.pin.lasts()) {
                 return Poll::Ready(End::Close);
             }
             (s.bound, s.blocked) = (self.bound(), self.will_wait());

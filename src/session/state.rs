@@ -11,6 +11,7 @@ use std::time::Instant;
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
+use super::acks::Held;
 use super::card::Bound;
 use super::floor::Seen;
 use super::level::Level;
@@ -138,6 +139,8 @@ pub struct State {
     pub epoch: u64,
     pub term: u64,
     pub in_flight: u32,
+    /// Replies among these that have come and wait for copies; `None`: its writes need none.
+    pub held: Option<Box<Held>>,
 
     pub park: Park,
     /// Since when it has been without an answer: the start of a hold or of a row of retries.
@@ -223,6 +226,7 @@ impl State {
             epoch: 0,
             term: 0,
             in_flight: 0,
+            held: None,
             park: Park::Not,
             stuck_since: None,
             stuck_at: 0,

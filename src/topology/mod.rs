@@ -9,6 +9,7 @@ mod lineage;
 mod muster;
 mod picture;
 mod publisher;
+mod switch;
 mod tide;
 
 use std::sync::Arc;
@@ -21,6 +22,7 @@ pub use lineage::{Lineage, Relation, relation};
 pub use muster::Seat;
 pub use picture::{NodePicture, SetPicture, ShardPicture};
 pub use publisher::{Hint, Hints, Publisher, View, channel};
+pub use switch::{Kept, Switch};
 pub use tide::{Mark, Marks, Tide};
 
 /// A node's slot: stable for as long as redweir knows the node; below [`crate::metrics::MAX_NODES`].
@@ -57,6 +59,8 @@ pub struct Shard {
     pub laggards: Vec<Laggard>,
     /// The master's process began without the keys that the one before it had.
     pub emptied: bool,
+    /// The change of master that this term began with; `None` in the first.
+    pub switch: Option<Arc<Switch>>,
     /// Weight and zone of the master as a reader, for the policy `any`. `None`: weight 1, no zone.
     pub master_reader: Option<Reader>,
     /// How far the master was when.
@@ -98,6 +102,8 @@ pub struct Node {
     /// Grows when the node restarted or lost the role it had: connections made under an older one are not used again.
     pub generation: u64,
     pub state: NodeState,
+    /// `replica-priority`: the lowest is promoted first, 0 never.
+    pub priority: u32,
     pub run_id: Option<Arc<str>>,
     pub version: Option<Arc<str>>,
     /// Figures that move all the time and therefore are not part of the immutable picture.
@@ -182,6 +188,7 @@ impl Topology {
             lagging: 0,
             laggards: Vec::new(),
             emptied: false,
+            switch: None,
             master_reader: None,
             tide: Arc::default(),
         };

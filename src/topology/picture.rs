@@ -276,6 +276,7 @@ mod tests {
             dial: format!("10.0.0.{id}:6379").into(),
             generation: 2,
             state,
+            priority: 100,
             run_id: None,
             version: None,
             live: Arc::new(live),

@@ -149,6 +149,11 @@ impl Conn {
     pub fn has_shown(&self, term: u32, floor: u64) -> bool {
         !self.tally.origins.is_strict() && (floor == 0 || self.reading.get().reaches(term, floor))
     }
+    /// No further reading will come of it: it is over, or its user may not ask.
+    pub fn tells_no_more(&self) -> bool {
+        let over = !self.open.get() && self.in_flight.get() == 0;
+        over || self.shared.try_borrow().is_ok_and(|shared| shared.mute)
+    }
     /// Something is appended and not written yet: joining it costs no further write.
     #[inline]
     pub fn is_dirty(&self) -> bool {

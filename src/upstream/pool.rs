@@ -9,6 +9,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::sync::Notify;
+
 use super::clock::Origins;
 use super::conn::End;
 use super::dial::{self, Lane, Target};
@@ -56,6 +58,9 @@ pub(super) struct Tally {
     pub clock: Clock,
     pub large: usize,
     pub origins: Origins,
+    /// Somebody wants to hear of every reading of a connection.
+    pub watched: Cell<bool>,
+    pub readings: Notify,
 }
 
 impl Tally {
@@ -89,8 +94,14 @@ struct Slots {
 
 impl Pool {
     pub fn new(settings: Settings, cells: Arc<Cells>, on_event: Box<dyn Fn(Event)>) -> Rc<Self> {
-        let origins = Origins::new(settings.strict);
-        let tally = Rc::new(Tally { cells, clock: Clock::default(), large: settings.large, origins });
+        let tally = Rc::new(Tally {
+            cells,
+            clock: Clock::default(),
+            large: settings.large,
+            origins: Origins::new(settings.strict),
+            watched: Cell::new(false),
+            readings: Notify::new(),
+        });
         Rc::new(Self {
             settings,
             tally,
@@ -106,6 +117,12 @@ impl Pool {
     /// The present term's replication id.
     pub fn begin_term(&self, term: u64, line: &str) {
         self.tally.origins.begin(term, line);
+    }
+
+    /// Resolves after one or more connections have a new [`super::Reading`].
+    pub async fn read_on(&self) {
+        self.tally.watched.set(true);
+        self.tally.readings.notified().await;
     }
 
     /// The id of `lane`, new or known.

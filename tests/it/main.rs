@@ -2,6 +2,7 @@
 //!
 //! Each file is one paragraph of what is promised; each test is named by the sentence that it shows.
 
+mod acks;
 mod clients;
 mod cursors;
 mod everywhere;

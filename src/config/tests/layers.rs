@@ -95,7 +95,8 @@ fn every_setting_reaches_its_field_by_flag() {
          --notification-script /bin/true --client-reconfig-script /bin/false --notify-url http://h/x --notify-timeout 4s --workers 3 --admin off --drain 0s --log debug --log-format json \
         --max-sessions 1 --max-pipeline 3 --stream-above 4kb --max-bulk 5kb --max-client-output 6kb \
          --max-upstream 7kb --max-pinned 8 --connections-per-node 9 --max-scripts 10 --max-script-bytes 11kb \
-         --redweir-commands false --deny @admin,CONFIG|SET --allow DEBUG --rename KEYS=X,SAVE= --upstream-names CONFIG=Y";
+         --redweir-commands false --deny @admin,CONFIG|SET --allow DEBUG --rename KEYS=X,SAVE= --upstream-names CONFIG=Y \
+         --acks 1 --user-acks u=2 --acks-timeout 300ms --acks-on-timeout error";
     let line: Vec<&str> = line.split_whitespace().collect();
     let millis = Duration::from_millis;
     let node = |address: &str, weight, zone: Option<&str>| NodeSettings {
@@ -176,6 +177,12 @@ fn every_setting_reaches_its_field_by_flag() {
             hold: millis(1000),
             hold_bytes: 1024,
             commands,
+            acks: AckSettings {
+                acks: 1,
+                user_acks: vec![("u".into(), 2)],
+                timeout: millis(300),
+                on_timeout: OnTimeout::Error,
+            },
             monitor: false,
         }],
         drain: Duration::ZERO,

@@ -71,6 +71,7 @@ fn the_defaults() {
             hold: secs(10),
             hold_bytes: 256 << 20,
             commands: CommandSettings { redweir: true, ..CommandSettings::default() },
+            acks: AckSettings { timeout: secs(1), ..AckSettings::default() },
             monitor: false,
         }],
         drain: secs(5),

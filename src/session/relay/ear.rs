@@ -151,7 +151,7 @@ impl Session {
     /// A frame that answers nothing; between replies, not within one.
     fn push_unasked(&self, s: &mut State, frame: &[u8]) {
         if !s.torn {
-            return self.push_frame(s, Frame::Push, frame);
+            return self.push_frame(s, Frame::Push, frame, false);
         }
         s.late.extend_from_slice(frame);
         if s.late.len() > self.front.limits.client_output_bytes {
@@ -164,7 +164,7 @@ impl Session {
         s.torn = false;
         let late = std::mem::take(&mut s.late);
         if !late.is_empty() {
-            self.push_frame(s, Frame::Push, &late);
+            self.push_frame(s, Frame::Push, &late, false);
         }
     }
 

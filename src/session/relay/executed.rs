@@ -9,6 +9,7 @@ use crate::command;
 use crate::resp::Args;
 use crate::session::Session;
 use crate::session::pin::tracked;
+use crate::session::pubsub::Frame;
 use crate::session::state::{Silence, State};
 
 /// EXEC's reply as its client is to get it.
@@ -134,7 +135,7 @@ impl Session {
 
     fn say_executed(&self, s: &mut State, done: &Executed) {
         s.silence = Silence::Not;
-        self.push(s, &done.reply);
+        self.push_frame(s, Frame::Reply, &done.reply, true);
         s.silence = done.silence;
     }
 }

@@ -16,6 +16,7 @@ use crate::route::Want;
 use crate::session::input::mended;
 use crate::session::pin::again::Again;
 use crate::session::pin::{Admit, tracked};
+use crate::session::pubsub::Frame;
 use crate::session::ruled::Ruled;
 use crate::session::state::State;
 use crate::session::{Session, errors};
@@ -118,13 +119,13 @@ impl Relay {
     /// A request too large to be held, at `at` of the input, begins to go through.
     fn begin_stream(&mut self, session: &Session, s: &mut State, at: usize, verdict: &command::Verdict) -> Option<End> {
         if let Some(text) = session.large_refusal(&s.input[at..]) {
-            session.push(s, &text);
+            session.push_frame(s, Frame::Reply, &text, false);
             return Some(End::Over);
         }
         let mut verdict = *verdict;
         if verdict.command.is_some_and(|c| c.name == "client|tracking") {
             // Whom it names would have to be found in what streams by.
-            session.push(s, &errors::unsupported("client|tracking"));
+            session.push_frame(s, Frame::Reply, &errors::unsupported("client|tracking"), false);
             return Some(End::Over);
         }
         if verdict.class == command::Class::AllNodes {
@@ -153,7 +154,7 @@ impl Relay {
             s.scanner.reset();
             return None;
         }
-        session.push(s, &errors::protocol(violation));
+        session.push_frame(s, Frame::Reply, &errors::protocol(violation), false);
         Some(End::Close)
     }
 
@@ -165,7 +166,7 @@ impl Relay {
         }
         self.pin.spoil();
         session.front.cells.count(Count::RefusedForbidden, 1);
-        session.push(s, text);
+        session.push_frame(s, Frame::Reply, text, false);
         s.silence.end_next();
         true
     }
@@ -247,7 +248,7 @@ impl Relay {
             }
             Admit::Answer(text) => {
                 session.front.cells.count(Count::RefusedForbidden, 1);
-                session.push(s, &text);
+                session.push_frame(s, Frame::Reply, &text, false);
                 s.silence.end_next();
             }
             // Nodes are told in their words, redweir looks at its own.

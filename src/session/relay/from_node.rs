@@ -6,8 +6,9 @@ use std::task::{Context, Poll, ready};
 
 use super::queued::{QUEUED, Queued};
 use super::{End, FULL, Relay, Repeat, Sent, unblock};
+use crate::command::{self, Class};
 use crate::metrics::Count;
-use crate::resp::Found;
+use crate::resp::{Args, Found};
 use crate::route::Want;
 use crate::session::pin::Expect;
 use crate::session::pin::again::Again;
@@ -33,10 +34,15 @@ impl Relay {
             match self.scanner.scan(input) {
                 Found::Whole { len } => {
                     let piece = self.piece.take();
+                    let torn = piece.is_some();
                     let frame = piece.unwrap_or_else(|| self.frame(s.resp, &input[..len]));
                     let bytes = input[..len].to_vec();
                     self.buffer.consume(len);
-                    if let Some(end) = self.pass(session, s, frame, &bytes) {
+                    let end = self.pass(session, s, frame, &bytes);
+                    if torn {
+                        s.held_torn();
+                    }
+                    if let Some(end) = end {
                         return Poll::Ready(Some(end));
                     }
                     if piece.is_some() {
@@ -57,11 +63,12 @@ impl Relay {
                         if pubsub::begins_confirmation(&input[..ready]) {
                             self.pin.forget_names();
                         }
-                        for done in std::mem::take(&mut self.settled) {
-                            session.push(s, &done.reply);
-                        }
+                        self.settle_as_is(session, s);
                     }
-                    session.push(s, &input[..ready]);
+                    let input = self.buffer.filled();
+                    let frame = self.piece.unwrap_or(Frame::Reply);
+                    let write = self.acknowledges(frame, self.pin.expected(frame), self.sent.front(), &input[..ready]);
+                    session.push_piece(s, frame, &input[..ready], write);
                     self.buffer.consume(ready);
                     self.scanner.passed(ready);
                 }
@@ -108,7 +115,7 @@ impl Relay {
         let bytes = if told.is_empty() { bytes } else { &told };
         match expected {
             Some(Expect::Abort) => {
-                session.push(s, errors::EXECABORT);
+                session.push_frame(s, Frame::Reply, errors::EXECABORT, false);
                 s.silence.end_next();
                 return None;
             }
@@ -135,14 +142,15 @@ impl Relay {
                 return None;
             }
             self.settle_as_is(session, s);
-            session.push_frame(s, frame, bytes);
+            let write = self.acknowledges(frame, expected, Some(&sent), bytes);
+            session.push_frame(s, frame, bytes, write);
             // SKIP is for one reply, and the session may stay pinned for many.
             s.silence.end_next();
         } else {
             if matches!(frame, Frame::Confirmed { .. }) {
                 self.settle_as_is(session, s);
             }
-            session.push_frame(s, frame, bytes);
+            session.push_frame(s, frame, bytes, false);
         }
         match expected {
             Some(Expect::Reset) => Some(End::Reset),
@@ -171,10 +179,10 @@ impl Relay {
     fn log_in(&self, session: &Session, s: &mut State, request: &[u8], reply: &[u8]) -> Option<End> {
         let Some(reply) = session.greeted_pinned(s, request, reply) else {
             // The node knows somebody else by now than redweir does.
-            session.push(s, errors::LOGINS_FULL);
+            session.push_frame(s, Frame::Reply, errors::LOGINS_FULL, false);
             return Some(End::Over);
         };
-        session.push(s, &reply);
+        session.push_frame(s, Frame::Reply, &reply, false);
         s.silence.end_next();
         None
     }
@@ -247,7 +255,7 @@ impl Relay {
         let stands = if overdue || doubtful { settled.len() } else { settle::answered(&settled) };
         for (i, done) in settled.into_iter().enumerate() {
             if i < stands {
-                session.push(s, &done.reply);
+                session.push_frame(s, Frame::Reply, &done.reply, !done.idempotent);
                 s.silence.end_next();
             } else {
                 self.again.push(Repeat::again(done.request));
@@ -259,14 +267,31 @@ impl Relay {
     /// Something behind what was refused cannot wait: the refusals stand.
     pub(super) fn settle_as_is(&mut self, session: &Session, s: &mut State) {
         for done in std::mem::take(&mut self.settled) {
-            session.push(s, &done.reply);
+            session.push_frame(s, Frame::Reply, &done.reply, !done.idempotent);
             s.silence.end_next();
+        }
+    }
+
+    /// Whether a reply may say that something was written.
+    fn acknowledges(&self, frame: Frame, expected: Option<Expect>, sent: Option<&Sent>, reply: &[u8]) -> bool {
+        let Some(sent) = sent.filter(|_| frame == Frame::Reply && self.want == Want::Master) else { return false };
+        let harmless = matches!(sent.again, Again::Always | Again::Subscription | Again::Ours);
+        // WATCH, DISCARD and their like.
+        let binds = !sent.bytes.is_empty() && command::classify(Args::new(&sent.bytes)).class == Class::Session;
+        match expected {
+            Some(Expect::Exec) => true,
+            Some(_) => false,
+            None => !harmless && !binds && reply != QUEUED,
         }
     }
 }
 
 impl Session {
-    pub(super) fn push_frame(&self, s: &mut State, frame: Frame, bytes: &[u8]) {
+    /// A whole frame, or what waits in its place; `write`: it may acknowledge one.
+    pub(in crate::session) fn push_frame(&self, s: &mut State, frame: Frame, bytes: &[u8], write: bool) {
+        if s.held.is_some() && self.keep_frame(s, frame, bytes, write) {
+            return;
+        }
         // Subscribers hear even what is said in silence (networking.c prepareClientToWrite: CLIENT_PUSHING).
         let silence = s.silence;
         if frame != Frame::Reply {
@@ -274,5 +299,12 @@ impl Session {
         }
         self.push(s, bytes);
         s.silence = silence;
+    }
+
+    fn push_piece(&self, s: &mut State, frame: Frame, bytes: &[u8], write: bool) {
+        match s.held.is_some() && self.keep_frame(s, frame, bytes, write) {
+            true => s.held_torn(),
+            false => self.push(s, bytes),
+        }
     }
 }

@@ -17,6 +17,7 @@ use crate::route::Want;
 use crate::session::commands::PAUSE;
 use crate::session::pin::again::{self, Again};
 use crate::session::pin::{Pin, timeout, tracked};
+use crate::session::pubsub::Frame;
 use crate::session::state::{State, Unblock};
 use crate::session::{Session, errors};
 use crate::upstream::{Lease, Target};
@@ -205,7 +206,7 @@ impl Session {
             {
                 let s = &mut *self.state.borrow_mut();
                 let reply = ended.ended(how, s.resp);
-                self.push(s, reply);
+                self.push_frame(s, Frame::Reply, reply, false);
                 s.silence.end_next();
             }
             if !carried.pin.lasts() {

@@ -94,6 +94,9 @@ impl Conn {
             None if self.tally.origins.is_strict() => self.reading.set(Reading::default()),
             None => {}
         }
+        if self.tally.watched.get() {
+            self.tally.readings.notify_one();
+        }
         reply.first() == Some(&b'-')
     }
 

@@ -1,0 +1,317 @@
+//! acks = n: what is acknowledged is on n replicas, whatever way the write took.
+
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use crate::support::link::{Faults, Link};
+use crate::support::{Client, Plan, Proxy, Reply, Stage, call, connect, plain_stage, raw, settle, stage, turn, wait};
+
+const MS: Duration = Duration::from_millis(1);
+
+/// A master and one replica behind a link.
+#[track_caller]
+fn linked(delay: Duration, flags: &[&str]) -> (Stage, Proxy, Link) {
+    let mut stage = plain_stage(1);
+    let link = Link::to(stage.nodes[0].port);
+    link.delay(delay);
+    follow(&stage, 1, link.port);
+    let proxy = Proxy::start(&stage, flags);
+    proxy.wait_readers(1);
+    call(&mut proxy.client(), "SET n 0");
+    settle(&mut stage, 0);
+    (stage, proxy, link)
+}
+
+/// Node `n` follows whoever answers at `port`, and has caught up.
+#[track_caller]
+fn follow(stage: &Stage, n: usize, port: u16) {
+    let line = format!("REPLICAOF 127.0.0.1 {port}");
+    assert_eq!(call(&mut stage.nodes[n].connect().expect("a replica"), &line).text(), "OK");
+    wait("the link", || match stage.info(n, "master_link_status")?.as_str() {
+        "up" if stage.info(n, "master_port")? == port.to_string() => Ok(()),
+        other => Err(other.to_owned()),
+    });
+    stage.wait_replica(n, 0).unwrap_or_else(|e| panic!("{e}"));
+}
+
+/// Nothing the master says gets through any more; the connection stays.
+fn stop(link: &Link) {
+    link.set(Faults { stall: true, ..Faults::default() });
+}
+
+/// The link is gone, with all that is under way.
+fn cut(link: &Link) {
+    link.set(Faults { refuse: true, ..Faults::default() });
+    link.cut();
+}
+
+#[track_caller]
+fn on_replica(stage: &Stage, line: &str) -> Reply {
+    call(&mut stage.nodes[1].connect().expect("a replica"), line)
+}
+
+fn counted(proxy: &Proxy, how: &str) -> f64 {
+    proxy.metric("redweir_acks_done_total", &[&format!("how=\"{how}\"")])
+}
+
+#[test]
+fn what_is_acknowledged_is_on_a_replica_whatever_way_it_was_written() {
+    let (stage, proxy, _link) = linked(20 * MS, &["--acks", "1", "--acks-timeout", "60s"]);
+    let mut client = proxy.client();
+    // Each line's last word is what a replica's GET n must show as soon as the line is answered.
+    let ways: [&[&str]; 7] = [
+        &["SET n 1"],
+        &["EVAL redis.call('set',KEYS[1],ARGV[1]) 1 n 2"],
+        &["WATCH n", "MULTI", "SET n 3", "EXEC"],
+        &["RPUSH list 4", "BLMOVE list other LEFT RIGHT 10", "GETSET n 4"],
+        &["SELECT 1", "SELECT 0", "SET n 5"],
+        &["MULTI", "SET n 6", "EXEC"],
+        &["SUBSCRIBE a", "UNSUBSCRIBE a", "SET n 7"],
+    ];
+    for (round, lines) in ways.iter().enumerate() {
+        for line in *lines {
+            let reply = call(&mut client, line);
+            assert!(!reply.is_error(), "{line}: {reply:?}");
+        }
+        assert_eq!(on_replica(&stage, "GET n").text(), (round + 1).to_string(), "{lines:?}");
+    }
+    assert_eq!(on_replica(&stage, "LRANGE other 0 -1").items().len(), 1);
+    // On a connection of its own too: the element moved has arrived before the answer has.
+    call(&mut client, "RPUSH list x");
+    call(&mut client, "BRPOPLPUSH list third 10");
+    assert_eq!(on_replica(&stage, "LLEN third"), Reply::Int(1));
+    // Too large to be held: it streams through.
+    let large = "y".repeat(2 << 20);
+    client.call(&["SET", "large", &large]).expect("a reply");
+    assert_eq!(on_replica(&stage, "STRLEN large"), Reply::Int(2 << 20));
+    assert!(counted(&proxy, "confirmed") > 8.0);
+    assert_eq!((counted(&proxy, "expired"), counted(&proxy, "lost")), (0.0, 0.0));
+    assert_eq!(proxy.metric("redweir_acks_waiting_sessions", &[]), 0.0);
+    assert!(proxy.metric("redweir_acks_wait_seconds_sum", &[]) > 0.1, "nobody waited for the link");
+}
+
+#[test]
+fn without_acks_the_same_is_answered_before_a_replica_has_it() {
+    let (stage, proxy, link) = linked(20 * MS, &[]);
+    stop(&link);
+    let mut client = proxy.client();
+    call(&mut client, "SET n 1");
+    assert_eq!(
+        on_replica(&stage, "GET n").text(),
+        "0",
+        "the link does not hold anything up: the other tests see nothing"
+    );
+    assert_eq!(proxy.metric("redweir_acks_held_total", &[]), 0.0);
+}
+
+#[test]
+fn a_pipeline_keeps_its_order_while_its_writes_wait() {
+    let (_stage, proxy, _link) = linked(10 * MS, &["--acks", "1", "--acks-timeout", "60s"]);
+    let mut script = Vec::new();
+    let mut expected = Vec::new();
+    for round in 0..50 {
+        script.extend_from_slice(format!("SET n {round}\r\nGET n\r\nPING\r\nMULTI\r\nINCR c\r\nEXEC\r\n").as_bytes());
+        let n = round.to_string();
+        expected.extend_from_slice(format!("+OK\r\n${}\r\n{n}\r\n+PONG\r\n+OK\r\n+QUEUED\r\n", n.len()).as_bytes());
+        expected.extend_from_slice(format!("*1\r\n:{}\r\n", round + 1).as_bytes());
+    }
+    let answer = raw::talk(proxy.port, &[&script]);
+    assert_eq!(answer.bytes.escape_ascii().to_string(), expected.escape_ascii().to_string());
+    // What must not be sent while something waits: a turn of the session's own, a read behind, a large reply.
+    let large = "y".repeat(2 << 20);
+    let mut set = format!("*3\r\n$3\r\nSET\r\n$1\r\nl\r\n${}\r\n{large}\r\n", large.len()).into_bytes();
+    set.extend_from_slice(b"SET n 1\r\nGET l\r\nSET n 2\r\nCLIENT SETNAME me\r\nCLIENT GETNAME\r\nGET n\r\n");
+    let answer = raw::talk(proxy.port, &[&set]);
+    let expected = format!("+OK\r\n+OK\r\n${}\r\n{large}\r\n+OK\r\n+OK\r\n$2\r\nme\r\n$1\r\n2\r\n", large.len());
+    assert!(answer.bytes == expected.as_bytes(), "{} bytes instead of {}", answer.bytes.len(), expected.len());
+}
+
+#[test]
+fn when_time_is_up_the_client_gets_its_reply_or_an_error_as_configured() {
+    for (how, expected) in [("answer", "OK"), ("error", "UNACKED redweir: written, but not on enough replicas")] {
+        let flags = ["--acks", "1", "--acks-timeout", "300ms", "--acks-on-timeout", how];
+        let (stage, proxy, link) = linked(Duration::ZERO, &flags);
+        assert_eq!((counted(&proxy, "confirmed"), counted(&proxy, "expired")), (1.0, 0.0));
+        stop(&link);
+        let mut client = proxy.client();
+        let began = Instant::now();
+        assert!(call(&mut client, "SET n 1").text().starts_with(expected), "{how}");
+        assert!(began.elapsed() >= 300 * MS);
+        assert_eq!(on_replica(&stage, "GET n").text(), "0");
+        let pinned: Vec<String> = ["WATCH n", "MULTI", "SET n 2", "EXEC"].map(|l| call(&mut client, l).text()).into();
+        assert_eq!(&pinned[..3], ["OK", "OK", "QUEUED"]);
+        assert_eq!(pinned[3].starts_with("UNACKED"), how == "error", "{pinned:?}");
+        // Reads wait for nothing.
+        assert_eq!(call(&mut client, "GET n").text(), "2");
+        assert_eq!(counted(&proxy, "expired"), 2.0);
+    }
+}
+
+#[test]
+fn time_does_not_run_out_while_the_master_may_be_dead() {
+    let (mut stage, proxy, link) = linked(Duration::ZERO, &["--acks", "1", "--acks-timeout", "100ms", "--hold", "3s"]);
+    stop(&link);
+    let mut client = proxy.client();
+    client.send(b"SET n 1\r\n").expect("sent");
+    wait("the write", || {
+        let shown = call(&mut stage.nodes[0].connect().map_err(|e| e.to_string())?, "GET n").text();
+        if shown == "1" { Ok(()) } else { Err(shown) }
+    });
+    cut(&link);
+    stage.nodes[0].kill();
+    // No other master comes: the outcome is unknown, and nobody says OK.
+    let answer = client.read();
+    assert!(answer.is_err(), "{answer:?}");
+    assert_eq!(counted(&proxy, "lost"), 1.0);
+}
+
+#[test]
+fn only_replicas_count_that_would_be_promoted_first() {
+    let stage = plain_stage(2);
+    let link = Link::to(stage.nodes[0].port);
+    follow(&stage, 1, link.port);
+    let priority = |n: usize, priority: u32| {
+        let line = format!("CONFIG SET replica-priority {priority}");
+        assert_eq!(call(&mut stage.nodes[n].connect().expect("a replica"), &line).text(), "OK");
+    };
+    priority(1, 10);
+    let proxy = Proxy::start(&stage, &["--acks", "1", "--acks-timeout", "200ms"]);
+    proxy.wait_readers(2);
+    let mut client = proxy.client();
+    call(&mut client, "SET n 1");
+    assert_eq!((counted(&proxy, "confirmed"), counted(&proxy, "expired")), (1.0, 0.0));
+    // Node 2 has everything, and would be passed over.
+    stop(&link);
+    call(&mut client, "SET n 2");
+    assert_eq!((counted(&proxy, "confirmed"), counted(&proxy, "expired")), (1.0, 1.0));
+    // Never promoted: now it is node 2's turn.
+    priority(1, 0);
+    wait("the new order", || {
+        call(&mut client, "SET n 3");
+        if counted(&proxy, "confirmed") > 1.0 { Ok(()) } else { Err("still node 1".into()) }
+    });
+}
+
+#[test]
+fn users_have_acks_of_their_own_and_may_lack_the_right_to_role() {
+    let (stage, proxy, link) = linked(Duration::ZERO, &["--user-acks", "billing=1", "--acks-timeout", "60s"]);
+    for node in &stage.nodes {
+        call(&mut node.connect().expect("a node"), "ACL SETUSER billing on >secret ~* &* +@all -@dangerous");
+    }
+    let mut billing = proxy.client();
+    assert_eq!(call(&mut billing, "AUTH billing secret").text(), "OK");
+    for round in 1..=20 {
+        call(&mut billing, &format!("SET n {round}"));
+        assert_eq!(on_replica(&stage, "GET n").text(), round.to_string());
+    }
+    assert_eq!(counted(&proxy, "confirmed"), 20.0);
+    stop(&link);
+    // Others do not wait.
+    call(&mut proxy.client(), "SET n 0");
+    assert_eq!(counted(&proxy, "confirmed"), 20.0);
+}
+
+/// What became of the increments of many clients over the sudden death of a master.
+struct Toll {
+    acknowledged: u64,
+    lost: u64,
+    on: u64,
+}
+
+/// Clients count up, each its own key, while the master is killed with two replicas behind it; each value acknowledged
+/// must be there afterwards.
+fn toll(acks: &str, near: Duration, far: Duration) -> Toll {
+    let mut stage = stage(Plan {
+        replicas: 2,
+        down_after: 1500 * MS,
+        // Sentinel leaves the links alone for that long.
+        failover_timeout: Duration::from_secs(60),
+        ..Plan::default()
+    });
+    let links = [near, far].map(|delay| {
+        let link = Link::to(stage.nodes[0].port);
+        link.delay(delay);
+        link
+    });
+    follow(&stage, 1, links[0].port);
+    follow(&stage, 2, links[1].port);
+    let proxy = Proxy::start(&stage, &["--acks", acks]);
+    proxy.wait_readers(2);
+    let (stop, switched) = (AtomicBool::new(false), AtomicBool::new(false));
+    let address = format!("127.0.0.1:{}", proxy.port);
+    std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..16)
+            .map(|n| {
+                let (stop, switched, address) = (&stop, &switched, &address);
+                scope.spawn(move || count_up(&format!("count:{n}"), address, stop, switched))
+            })
+            .collect();
+        wait("a load", || {
+            let confirmed = proxy.metric("redweir_requests_total", &["kind=\"write\""]);
+            if confirmed > 1500.0 { Ok(()) } else { Err(format!("{confirmed}")) }
+        });
+        // What is under way on the links dies with the master.
+        links.iter().for_each(cut);
+        stage.nodes[0].kill();
+        wait("another master", || match proxy.set()["shards"][0]["term"].as_u64() {
+            Some(term) if term > 1 => Ok(()),
+            other => Err(format!("{other:?}")),
+        });
+        switched.store(true, Relaxed);
+        let written = proxy.metric("redweir_requests_total", &["kind=\"write\""]);
+        wait("the load to go on", || {
+            let now = proxy.metric("redweir_requests_total", &["kind=\"write\""]);
+            if now > written + 300.0 { Ok(()) } else { Err(format!("{now} after {written}")) }
+        });
+        stop.store(true, Relaxed);
+        let mut toll = Toll { acknowledged: 0, lost: 0, on: 0 };
+        for client in clients {
+            let one = client.join().expect("a client");
+            toll.acknowledged += one.acknowledged;
+            toll.lost += one.lost;
+            toll.on += one.on;
+        }
+        toll
+    })
+}
+
+/// Counts `key` up until told to stop; an acknowledged value that comes again, or was not there, was lost.
+fn count_up(key: &str, address: &str, stop: &AtomicBool, switched: &AtomicBool) -> Toll {
+    let mut toll = Toll { acknowledged: 0, lost: 0, on: 0 };
+    let mut last = 0;
+    while !stop.load(Relaxed) {
+        let mut client: Client = connect(address);
+        while !stop.load(Relaxed) {
+            // An unknown outcome: the connection ends.
+            let Ok(reply) = client.call(&["INCR", key]) else { break };
+            let Reply::Int(value) = reply else { continue };
+            toll.acknowledged += 1;
+            toll.on += u64::from(switched.load(Relaxed));
+            toll.lost += u64::try_from(last - value + 1).unwrap_or(0);
+            last = value;
+        }
+    }
+    toll
+}
+
+#[test]
+fn with_acks_the_sudden_death_of_a_master_loses_nothing_that_was_acknowledged() {
+    let _turn = turn();
+    let kills: usize = std::env::var("ACKS_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(2);
+    for kill in 0..kills {
+        // Which of the two is behind changes.
+        let (near, far) = if kill % 2 == 0 { (MS, 40 * MS) } else { (25 * MS, 3 * MS) };
+        let toll = toll("1", near, far);
+        assert_eq!(toll.lost, 0, "of {} acknowledged, kill {kill}", toll.acknowledged);
+        assert!(toll.acknowledged > 1000 && toll.on > 100, "{} {}", toll.acknowledged, toll.on);
+        println!("kill {kill}: {} acknowledged, {} lost", toll.acknowledged, toll.lost);
+    }
+}
+
+#[test]
+fn without_acks_the_same_death_loses_acknowledged_writes() {
+    let _turn = turn();
+    let toll = toll("0", 40 * MS, 60 * MS);
+    assert!(toll.lost > 0, "the test cannot see a loss: {} acknowledged", toll.acknowledged);
+    println!("without acks: {} acknowledged, {} lost", toll.acknowledged, toll.lost);
+}
