@@ -38,7 +38,8 @@ impl Keeper {
     /// Does what is due and allowed.
     pub(super) fn act(&mut self, now: Instant) {
         let Failover { promote, repoint_replicas, .. } = self.world.set.failover;
-        if self.voices.is_some() || !(promote || repoint_replicas) {
+        // A switchover does both by itself, and has its way back.
+        if self.voices.is_some() || !(promote || repoint_replicas) || self.planned.goes_on() {
             return;
         }
         if promote {

@@ -60,6 +60,10 @@ impl Planned {
         self.ongoing.as_ref().map(|ongoing| &ongoing.switchover)
     }
 
+    pub(super) fn goes_on(&self) -> bool {
+        self.ongoing.is_some()
+    }
+
     /// Sentinel fails over at its behest: that alone is no reason to hold writes.
     pub(super) fn has_called(&self) -> bool {
         self.switchover().is_some_and(Switchover::has_called)

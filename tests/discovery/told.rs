@@ -3,9 +3,11 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use redweir::config::{Failover, Notify, SetConfig};
+use redweir::config::{Failover, Notify, SetConfig, Source};
+use tokio::io::AsyncReadExt;
 
 use crate::harness::*;
+use crate::liar;
 
 fn script(dir: &Path, name: &str, body: &str) -> PathBuf {
     let path = dir.join(name);
@@ -40,6 +42,37 @@ async fn of_a_switch_and_of_nodes_down_and_up() {
     wait_noted(&event, &format!("-sdown slave 127.0.0.1:{old} 127.0.0.1 {old} @ m 127.0.0.1 {new}"));
     let reconfigured = std::fs::read_to_string(reconfig.with_extension("log")).unwrap();
     assert_eq!(reconfigured.lines().count(), 1, "only a switch reconfigures clients");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hook_of_a_switch_beside_sentinel() {
+    let set = Set::new(1, 0, 0);
+    let sentinel = liar::start(set.nodes[0].port).await;
+    let hook = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/hook", hook.local_addr().unwrap());
+    let failover = Failover { notify: Notify { url: Some(url), ..Notify::default() }, ..Failover::default() };
+    let source = Source::Sentinel { sentinels: vec![sentinel.address.clone()], master_name: "m".into(), login: None };
+    let mut watch = Watch::start(SetConfig { name: "label".into(), failover, ..config(source) });
+    watch.until_open(1).await;
+    let (old, new) = (set.nodes[0].port, set.nodes[1].port);
+    set.nodes[1].tell(&["REPLICAOF", "NO", "ONE"]);
+    sentinel.name(new, 1);
+    watch.until("the promoted node", |t| master(t) == Some(set.nodes[1].address())).await;
+    let (mut stream, _) = tokio::time::timeout(PATIENCE, hook.accept()).await.unwrap().unwrap();
+    let mut request = String::new();
+    let mut buffer = [0; 4096];
+    while !request.ends_with('}') {
+        let n = stream.read(&mut buffer).await.unwrap();
+        assert!(n > 0, "{request}");
+        request += std::str::from_utf8(&buffer[..n]).unwrap();
+    }
+    let (_, body) = request.split_once("\r\n\r\n").unwrap();
+    let told: serde_json::Value = serde_json::from_str(body).unwrap();
+    let expected = serde_json::json!({
+        "set": "m", "event": "+switch-master", "description": format!("m 127.0.0.1 {old} 127.0.0.1 {new}"),
+        "from": format!("127.0.0.1:{old}"), "to": format!("127.0.0.1:{new}"),
+    });
+    assert_eq!(told, expected, "under the name that Sentinel has for it");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -158,6 +158,44 @@ fn without_sentinel_the_role_moves_to_whom_is_named_and_the_others_follow() {
 }
 
 #[test]
+fn redweir_that_may_promote_by_itself_does_both_and_not_at_once() {
+    let _turn = turn();
+    let mut stage = plain_stage(2);
+    let proxy = Proxy::start(&stage, &[TOKEN[0], TOKEN[1], "--promote", "on"]);
+    proxy.wait_readers(2);
+    let load = load(&mut stage, &proxy);
+    let target = stage.nodes[2].address();
+    done(ask(&proxy, &["--to", &target]));
+    load.master_is(&target);
+    more(&load);
+    proxy.wait_readers(2);
+    nobody_noticed(load, &target);
+    assert_eq!(proxy.metric("redweir_failovers_total", &["cause=\"switchover\""]), 1.0);
+    assert_eq!(proxy.metric("redweir_failovers_total", &["cause=\"detector\""]), 0.0);
+    stage.nodes[2].kill();
+    wait("a promoted one", || match master(&proxy) {
+        found if found != target && found != "none" => Ok(()),
+        _ => Err(proxy.set().to_string()),
+    });
+    assert_eq!(proxy.metric("redweir_failovers_total", &["cause=\"detector\""]), 1.0);
+}
+
+#[test]
+fn where_sentinel_has_to_confirm_a_switchover_waits_for_that_too() {
+    let _turn = turn();
+    let mut stage = stage(Plan { replicas: 2, ..Plan::default() });
+    let proxy = Proxy::start(&stage, &[TOKEN[0], TOKEN[1], "--trust", "confirmed"]);
+    proxy.wait_readers(2);
+    let load = load(&mut stage, &proxy);
+    let target = stage.nodes[2].address();
+    done(ask(&proxy, &["--to", &target]));
+    assert_eq!(master(&proxy), target);
+    load.master_is(&target);
+    more(&load);
+    nobody_noticed(load, &target);
+}
+
+#[test]
 fn a_server_without_failover_is_moved_by_steps() {
     let _turn = turn();
     let extra = vec!["rename-command FAILOVER \"\"".to_owned()];
