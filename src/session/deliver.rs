@@ -106,6 +106,8 @@ impl Receiver for Session {
         }
         self.front.cells.count(Count::StaleReads, 1);
         s.stale = true;
+        // Staying where it was sent is for what was answered there.
+        s.seen.leave();
         s.avoid = Some(node);
         s.tries += 1;
         if s.unanswered() == 0 {

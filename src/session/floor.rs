@@ -73,7 +73,7 @@ impl Seen {
         self.beyond &= !at_master;
     }
 
-    /// Its last run's connection is no longer its own to use.
+    /// Its last run's connection is no longer its own to use, or did not answer that run for want of offset: it must not stay.
     pub fn leave(&mut self) {
         self.beyond |= self.serial > 0;
         self.serial = 0;
@@ -186,7 +186,9 @@ mod tests {
         assert_eq!(seen.allowed(2, reading(2, 20, 2)), Allowed::Master);
         seen.sent(2, 3, true);
         assert_eq!(seen.allowed(2, reading(2, 30, 3)), Allowed::Any { floor: 30 });
+        // Given back by a replica that is not so far: nothing was seen there, and there is no staying.
         seen.sent(2, 4, false);
+        assert_eq!(seen.allowed(2, reading(2, 20, 3)), Allowed::Stay);
         seen.leave();
         assert_eq!(seen.allowed(2, reading(2, 40, 9)), Allowed::Master);
         let mut fresh = Seen::default();

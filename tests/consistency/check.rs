@@ -322,13 +322,10 @@ impl<'a> Judge<'a> {
         }
         // A read is counted once, as the worst that it is.
         if let Some((kind, missing)) = broken.into_iter().min_by_key(|(kind, _)| *kind) {
-            let write = self.writes.get(&missing);
+            let (write, place) = (self.writes.get(&missing), self.places.get(&missing));
             let text = format!(
-                "session {me}: read {} to {} of key {} showed {seen:?}, not {missing} ({write:?}) of {:?}",
-                op.began,
-                op.ended,
-                op.key,
-                self.history.last.get(&op.key)
+                "session {me}: read {} to {} of key {} showed {} of the end and {:?}, not {missing} ({place:?}, {write:?}); loss {:?}",
+                op.began, op.ended, op.key, part.live, part.dead, self.history.loss
             );
             self.blame(kind, Some(level), text);
         }

@@ -185,3 +185,25 @@ fn a_client_never_goes_back_in_time_over_a_failover() {
     assert_eq!(last, ROUNDS);
     assert_eq!(write_and_read(&mut proxy.client()), 0);
 }
+
+#[test]
+fn a_client_waits_rather_than_go_back_when_the_master_dies_before_replicas_have_what_it_saw() {
+    let (mut stage, proxy) = picture(&["--hold", "1s"]);
+    freeze(&stage, 2);
+    let mut clients: Vec<Client> = (0..50).map(|_| proxy.client()).collect();
+    for client in &mut clients {
+        call(client, "SET n 1");
+        for _ in 0..5 {
+            assert_eq!(call(client, "GET n").text(), "1");
+        }
+    }
+    stage.nodes[0].kill();
+    // At first there are readers still, and none that has shown enough.
+    for client in &mut clients {
+        client.send(b"*2\r\n$3\r\nGET\r\n$1\r\nn\r\n").expect("sent");
+    }
+    for client in &mut clients {
+        let reply = client.read().expect("a reply");
+        assert!(reply.is_error(), "{reply:?}");
+    }
+}
