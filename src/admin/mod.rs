@@ -23,7 +23,7 @@ use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::metrics::Registry;
+use crate::metrics::{Queue, Registry};
 use crate::topology::{SetPicture, View};
 use bounded::{Bounded, Peer};
 pub use healthcheck::{Unhealthy, healthcheck};
@@ -48,7 +48,15 @@ struct Picture {
     started: String,
     uptime_seconds: u64,
     workers: usize,
-    sets: Vec<SetPicture>,
+    sets: Vec<Shown>,
+}
+
+/// A set, and what waits for its master.
+#[derive(Debug, Serialize)]
+struct Shown {
+    #[serde(flatten)]
+    set: SetPicture,
+    held: Queue,
 }
 
 /// What the admin port shows.
@@ -71,7 +79,7 @@ impl AdminState {
             started: humantime::format_rfc3339_seconds(self.registry.started()).to_string(),
             uptime_seconds: SystemTime::now().duration_since(self.registry.started()).unwrap_or_default().as_secs(),
             workers: self.registry.workers(),
-            sets: self.sets(),
+            sets: self.sets().into_iter().map(|set| Shown { held: self.registry.queue(&set.name), set }).collect(),
         }
     }
 }

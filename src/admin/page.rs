@@ -4,7 +4,8 @@
 
 use std::fmt::Write;
 
-use super::Picture;
+use super::{Picture, Shown};
+use crate::metrics::Queue;
 use crate::topology::{NodePicture, SetPicture};
 
 const HEAD: &str = "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">\
@@ -28,16 +29,20 @@ pub(super) fn render(picture: &Picture) -> String {
         escape(&picture.started),
         picture.workers,
     );
-    for set in &picture.sets {
-        set_section(&mut html, set);
+    for Shown { set, held } in &picture.sets {
+        set_section(&mut html, set, *held);
     }
     html.push_str("</body></html>\n");
     html
 }
 
-fn set_section(html: &mut String, set: &SetPicture) {
+fn set_section(html: &mut String, set: &SetPicture, held: Queue) {
     let class = if set.is_ready() { "" } else { " class=\"bad\"" };
     let _ = write!(html, "<h2>{}</h2><p{class}>{}.</p>", escape(&set.name), escape(&set.readiness()));
+    if held.sessions > 0 {
+        let Queue { sessions, bytes, oldest_seconds } = held;
+        let _ = write!(html, "<p>{sessions} clients wait, {bytes} bytes, for {oldest_seconds:.1} s at most.</p>");
+    }
     for shard in &set.shards {
         let _ = write!(
             html,
@@ -109,7 +114,13 @@ mod tests {
     #[test]
     fn names_from_outside_cannot_write_html() {
         let set = SetPicture::of("<script>&\"'", &Topology::empty());
-        let picture = Picture { version: "1", started: String::new(), uptime_seconds: 61, workers: 2, sets: vec![set] };
+        let picture = Picture {
+            version: "1",
+            started: String::new(),
+            uptime_seconds: 61,
+            workers: 2,
+            sets: vec![Shown { set, held: Queue::default() }],
+        };
         let html = render(&picture);
         assert!(html.contains("<h2>&lt;script&gt;&amp;&quot;&#39;</h2>"));
         assert!(html.contains("Up 1m 1s"));

@@ -15,6 +15,7 @@ use super::failover::FAILOVER;
 use super::fault::{At, Faults};
 use super::file::{FileValues, Table};
 use super::given::Given;
+use super::holding::HOLDING;
 use super::reads::{self, READS};
 use super::servers::{Finished, admin_token, finish_set};
 use super::settings::{self, ListenerParts, LoginParts, Process, Scope, SetParts, Setting};
@@ -91,7 +92,13 @@ pub(super) fn assemble(inputs: &Inputs<'_>, mut faults: Faults) -> Result<Config
     let mut drafts = Vec::new();
     for table in tables {
         let layers: [&[Given]; 4] = [env, &file.top, &table.values, flags_for(flags, tables)];
-        drafts.push(Draft::of(ListenerParts::default(), &[LISTENER, READS, ACKS], table.at, &layers, &mut faults));
+        drafts.push(Draft::of(
+            ListenerParts::default(),
+            &[LISTENER, READS, ACKS, HOLDING],
+            table.at,
+            &layers,
+            &mut faults,
+        ));
     }
 
     let tables = if file.sets.is_empty() { &whole[..] } else { &file.sets };
@@ -229,6 +236,7 @@ fn finish_listener(draft: Draft<ListenerParts>, sets: &[Finished], faults: &mut 
         auth: parts.auth?,
         hold: parts.hold,
         hold_bytes: parts.hold_bytes,
+        holding: parts.holding,
         commands: parts.commands,
         acks: parts.acks,
         monitor: parts.monitor,

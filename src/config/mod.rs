@@ -13,6 +13,7 @@ mod failover;
 mod fault;
 mod file;
 mod given;
+mod holding;
 mod reads;
 mod servers;
 mod settings;
@@ -32,6 +33,7 @@ pub use failover::{Failover, Notify, OnEmptyMaster, Trust};
 pub use fault::Faults;
 use fault::{At, env_name};
 use given::Given;
+pub use holding::{Holding, UnknownOutcome};
 pub use reads::{Beyond, LagGuard, ReadSettings, Share, Staleness};
 
 /// The whole configuration of one process.
@@ -183,6 +185,7 @@ pub struct ListenerConfig {
     pub hold: Duration,
     /// Bytes of held requests over all workers; one more is refused.
     pub hold_bytes: usize,
+    pub holding: Holding,
     pub commands: CommandSettings,
     pub acks: AckSettings,
     /// MONITOR is let through.

@@ -10,9 +10,11 @@ use super::catalogue::{LIMITS, LISTENER, PROCESS, SET};
 use super::failover::{FAILOVER, Failover};
 use super::fault::Faults;
 use super::given::{Given, Kind};
+use super::holding::HOLDING;
 use super::reads::READS;
 use super::{
-    AckSettings, Balancer, ClientAuth, CommandSettings, Consistency, Limits, Log, ReadPolicy, ReadSettings, Share,
+    AckSettings, Balancer, ClientAuth, CommandSettings, Consistency, Holding, Limits, Log, ReadPolicy, ReadSettings,
+    Share,
 };
 
 /// A setting as help and file see it.
@@ -98,6 +100,7 @@ pub(super) struct ListenerParts {
     pub auth: Option<ClientAuth>,
     pub hold: Duration,
     pub hold_bytes: usize,
+    pub holding: Holding,
     pub commands: CommandSettings,
     pub acks: AckSettings,
     pub monitor: bool,
@@ -113,8 +116,12 @@ pub(super) enum Scope {
 
 /// Every setting with the heading it has in help, in the order of help.
 pub(super) fn all() -> impl Iterator<Item = (&'static str, Scope, &'static About)> {
-    let listener =
-        LISTENER.iter().chain(READS).chain(ACKS).map(|s| ("Clients (per [[listener]])", Scope::Listener, &s.about));
+    let listener = LISTENER
+        .iter()
+        .chain(READS)
+        .chain(ACKS)
+        .chain(HOLDING)
+        .map(|s| ("Clients (per [[listener]])", Scope::Listener, &s.about));
     let set = SET.iter().map(|s| ("Servers (per [[set]])", Scope::Set, &s.about));
     let failover = FAILOVER.iter().map(|s| ("When the master changes (per [[set]])", Scope::Set, &s.about));
     let process = PROCESS.iter().map(|s| ("Process", Scope::Process, &s.about));

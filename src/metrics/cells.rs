@@ -4,7 +4,7 @@
 //! Invariant: only the owning worker writes its [`Cells`]; a scrape may read them at any moment.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::MAX_NODES;
 
@@ -23,6 +23,9 @@ impl Cell {
     }
     pub fn get(&self) -> u64 {
         self.0.load(Relaxed)
+    }
+    fn set(&self, n: u64) {
+        self.0.store(n, Relaxed);
     }
 }
 
@@ -126,6 +129,33 @@ labels! {
     }
 }
 
+fn unix_millis() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64
+}
+
+/// What waits at this moment.
+#[derive(Debug, Clone, Copy, Default, PartialEq, serde::Serialize)]
+pub struct Queue {
+    pub sessions: u64,
+    pub bytes: u64,
+    /// How long somebody has been waiting, without a moment in which nobody was.
+    pub oldest_seconds: f64,
+}
+
+impl Queue {
+    pub(super) fn of<'a>(cells: impl Iterator<Item = &'a Cells>) -> Self {
+        let mut queue = Queue::default();
+        for cells in cells {
+            queue.sessions += cells.holding.get();
+            queue.bytes += cells.holding_bytes.get();
+            let since = cells.holding_since.get();
+            let age = if since == 0 { 0 } else { unix_millis().saturating_sub(since) };
+            queue.oldest_seconds = queue.oldest_seconds.max(age as f64 / 1e3);
+        }
+        queue
+    }
+}
+
 /// Buckets of a latency histogram: bucket `i` counts durations below `2^(i+10)` ns (1 us .. 34 s), the last one all.
 pub const BUCKETS: usize = 26;
 
@@ -171,6 +201,8 @@ pub struct Cells {
     /// Sessions waiting for a master, now, and the bytes of their requests.
     pub holding: Cell,
     pub holding_bytes: Cell,
+    /// When the first of those who wait began to, in ms since 1970; 0: nobody waits.
+    pub holding_since: Cell,
     /// Sessions on a pinned connection, now.
     pub pinned: Cell,
 }
@@ -187,12 +219,28 @@ impl Default for Cells {
             sessions: Cell::default(),
             holding: Cell::default(),
             holding_bytes: Cell::default(),
+            holding_since: Cell::default(),
             pinned: Cell::default(),
         }
     }
 }
 
 impl Cells {
+    /// A session's requests wait, `bytes` of them.
+    pub fn began_to_hold(&self, bytes: u64) {
+        if self.holding.get() == 0 {
+            self.holding_since.set(unix_millis());
+        }
+        self.holding.add(1);
+        self.holding_bytes.add(bytes);
+    }
+    pub fn ended_to_hold(&self, bytes: u64) {
+        self.holding.sub(1);
+        self.holding_bytes.sub(bytes);
+        if self.holding.get() == 0 {
+            self.holding_since.set(0);
+        }
+    }
     #[inline]
     pub fn routed(&self, node: u16, kind: Kind, reason: Reason, n: u64) {
         if let Some(row) = self.routed.get(usize::from(node)) {

@@ -75,6 +75,7 @@ families! {
     CONNECTIONS_CLOSED: Counter "connections_closed_total", "Client connections closed.";
     SESSIONS: Gauge "sessions", "Client connections open now, by worker.";
     HOLDING_SESSIONS: Gauge "holding_sessions", "Sessions waiting for a verified master now.";
+    HOLDING_SECONDS: Gauge "holding_seconds", "How long somebody has been waiting for a verified master, 0 while nobody is.";
     HOLDING_BYTES: Gauge "holding_bytes", "Request bytes waiting for a verified master now.";
     PINNED_SESSIONS: Gauge "pinned_sessions", "Sessions on a connection of their own now.";
     RECEIVED: Counter "received_bytes_total", "Bytes received, from clients or from nodes.";

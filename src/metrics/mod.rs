@@ -27,7 +27,7 @@ mod gauges;
 mod registry;
 mod tenants;
 
-pub use cells::{BUCKETS, Cell, Cells, Count, Histogram, Kind, Reason};
+pub use cells::{BUCKETS, Cell, Cells, Count, Histogram, Kind, Queue, Reason};
 pub use clock::{Clock, Tick};
 pub use events::{
     Cause, Outcome, Phase, Telling, failover, master_emptied, probe_error, sentinel_event, sentinel_up, switchover,

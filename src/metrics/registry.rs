@@ -9,7 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
-use super::cells::{Cell, Cells, Histogram, Kind, Reason};
+use super::cells::{Cell, Cells, Histogram, Kind, Queue, Reason};
 use super::events;
 use super::exposition::Page;
 use super::families::{self as f, Family};
@@ -89,6 +89,13 @@ impl Registry {
                 tenants: Tenants::default(),
             }),
         }
+    }
+
+    /// What waits for the master of a set.
+    pub fn queue(&self, set: &str) -> Queue {
+        let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_set = lines.iter().filter(|line| line.set == set);
+        Queue::of(of_set.flat_map(|line| line.workers.iter().map(|(_, cells)| &**cells)))
     }
 
     /// The whole page, in the Prometheus text format.
@@ -238,6 +245,11 @@ fn now(page: &mut Page, lines: &[Line]) {
             let labels = [("set", line.set.as_str()), ("listener", &line.listener), ("worker", worker)];
             page.sample(&f::SESSIONS, &labels, cells.sessions.get());
         }
+    }
+    page.family(&f::HOLDING_SECONDS);
+    for line in lines {
+        let queue = Queue::of(line.workers.iter().map(|(_, cells)| &**cells));
+        page.sample(&f::HOLDING_SECONDS, &[("set", &line.set), ("listener", &line.listener)], queue.oldest_seconds);
     }
     type Figure = fn(&Cells) -> &Cell;
     let figures: [(Family, Figure); 4] = [

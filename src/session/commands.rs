@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::pubsub::Frame;
 use super::state::Silence;
-use super::{Session, Turn, errors};
+use super::{Session, Turn, errors, unit};
 use crate::command::{self, Class, Command};
 use crate::metrics::Count;
 use crate::resp::{Args, Violation, encode};
@@ -53,6 +53,7 @@ impl Session {
         match turn {
             Turn::Invalid(violation) => self.protocol_error(violation),
             Turn::Large => self.large().await,
+            _ if request == unit::UNANSWERED => self.tell_unknown(),
             _ if !self.front.rules.concern(request) && self.must_heal(request) => self.heal(request).await,
             _ => self.command(request).await,
         }
@@ -126,6 +127,14 @@ impl Session {
     pub(super) fn local(&self, reply: &[u8]) -> bool {
         self.front.cells.count(Count::LocalReplies, 1);
         self.reply(reply);
+        true
+    }
+
+    fn tell_unknown(&self) -> bool {
+        let s = &mut *self.state.borrow_mut();
+        (s.stuck_since, s.tries) = (None, 0);
+        self.push(s, errors::UNKNOWN_OUTCOME);
+        s.silence.end_next();
         true
     }
 

@@ -8,6 +8,7 @@ use super::settle::{self, Settled};
 use super::state::{Park, Side, Silence, State};
 use super::unit;
 use crate::command;
+use crate::config::UnknownOutcome;
 use crate::metrics::Count;
 use crate::resp::{Args, request};
 use crate::socket;
@@ -135,11 +136,11 @@ impl Session {
     fn lost_run(&self, s: &mut State, lost: &Lost) {
         for request in request::each(lost.written) {
             s.in_flight = s.in_flight.saturating_sub(1);
-            if lost.torn || !self.is_idempotent(request) {
-                if !lost.torn {
-                    self.front.cells.count(Count::UnknownOutcome, 1);
-                }
+            if lost.torn {
                 s.die();
+            } else if !self.is_idempotent(request) {
+                self.front.cells.count(Count::UnknownOutcome, 1);
+                self.unanswered(s, 1);
             } else {
                 self.front.cells.count(Count::RetriedReads, 1);
                 s.replay.extend_from_slice(request);
@@ -159,10 +160,18 @@ impl Session {
             if executed || !harmless {
                 self.front.cells.count(Count::UnknownOutcome, 1);
             }
-            return s.die();
+            return if lost.torn { s.die() } else { self.unanswered(s, n) };
         }
         self.again(s, lost.written);
         self.again(s, lost.unwritten);
+    }
+
+    /// Nobody knows what became of `n` requests: their errors have their turn among what is sent again, or the session ends.
+    fn unanswered(&self, s: &mut State, n: usize) {
+        match self.front.listener.holding.unknown_outcome {
+            UnknownOutcome::Close => s.die(),
+            UnknownOutcome::Error => s.replay.extend(unit::UNANSWERED.repeat(n)),
+        }
     }
 
     fn again(&self, s: &mut State, requests: &[u8]) {

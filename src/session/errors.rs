@@ -17,7 +17,7 @@ pub const LAG_GUARD: &[u8] =
 pub const UPSTREAM_FULL: &[u8] =
     b"-TRYAGAIN redweir: too many bytes wait for this node (max-upstream); nothing was executed\r\n";
 pub const HOLD_FULL: &[u8] =
-    b"-MASTERDOWN redweir: no verified master and the queue of held requests is full; nothing was executed\r\n";
+    b"-MASTERDOWN redweir: no verified master and the queue of held requests is full (hold-bytes, hold-session-bytes); nothing was executed\r\n";
 /// server.c shared.noreplicaserr.
 pub const NO_GOOD_REPLICAS: &[u8] = b"-NOREPLICAS Not enough good replicas to write.\r\n";
 pub const PINNED_FULL: &[u8] =
@@ -38,6 +38,9 @@ pub const EXECABORT: &[u8] = b"-EXECABORT Transaction discarded because of previ
 
 /// blocked.c, networking.c clientCommand: CLIENT UNBLOCK … ERROR.
 pub const UNBLOCKED: &[u8] = b"-UNBLOCKED client unblocked via CLIENT UNBLOCK\r\n";
+
+/// It was on the wire when its connection ended. A code that no client library takes for a reason to try again.
+pub const UNKNOWN_OUTCOME: &[u8] = b"-UNKNOWNOUTCOME redweir: the connection to the master ended before it answered; this may have been executed, or not: look before you send it again\r\n";
 
 /// A held request's time is up.
 pub fn hold_expired(after: Duration) -> Vec<u8> {

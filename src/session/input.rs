@@ -349,13 +349,12 @@ impl Session {
         }
         if s.reserved == 0 {
             self.front.cells.count(Count::Held, 1);
-            if !self.front.reserve_hold(bytes) {
+            if bytes > self.front.listener.holding.session_bytes || !self.front.reserve_hold(bytes) {
                 s.refusing = true;
                 return;
             }
             s.reserved = bytes.max(1);
-            self.front.cells.holding.add(1);
-            self.front.cells.holding_bytes.add(s.reserved as u64);
+            self.front.cells.began_to_hold(s.reserved as u64);
         }
     }
 
@@ -391,8 +390,7 @@ impl Session {
     pub(super) fn unhold(&self, s: &mut State, released: bool) {
         if s.reserved > 0 {
             let cells = &self.front.cells;
-            cells.holding.sub(1);
-            cells.holding_bytes.sub(s.reserved as u64);
+            cells.ended_to_hold(s.reserved as u64);
             self.front.release_hold(if s.reserved > 1 { s.reserved } else { 0 });
             s.reserved = 0;
             if released {

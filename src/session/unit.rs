@@ -8,6 +8,10 @@ use super::dispatch::Run;
 use super::kind::Kind;
 use crate::resp::{Args, RequestScanner, Scan};
 
+/// Stands for a request of which nobody knows what became of it: its turn among those that are sent again is an error's. A
+/// name that no node has; a client that sends it is told the same.
+pub const UNANSWERED: &[u8] = b"*1\r\n$20\r\nREDWEIR__UNANSWERED_\r\n";
+
 /// Whether `request` is the name `word` and nothing else.
 fn is(request: &[u8], word: &[u8]) -> bool {
     let mut args = Args::new(request);

@@ -70,6 +70,7 @@ fn the_defaults() {
             auth: ClientAuth::Passthrough,
             hold: secs(10),
             hold_bytes: 256 << 20,
+            holding: Holding { session_bytes: 16 << 20, unknown_outcome: UnknownOutcome::Close },
             commands: CommandSettings { redweir: true, ..CommandSettings::default() },
             acks: AckSettings { timeout: secs(1), ..AckSettings::default() },
             monitor: false,
