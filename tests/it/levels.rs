@@ -325,3 +325,33 @@ fn what_a_connections_reads_may_rely_on_is_shown() {
         assert!(info.contains(line), "{line} is not in {info}");
     }
 }
+
+#[test]
+fn a_bounded_read_waits_for_a_master_rather_than_be_too_stale() {
+    let mut stage = plain_stage(2);
+    let proxy = Proxy::start(&stage, &["--consistency", "bounded", "--max-staleness", "300ms", "--hold", "60s"]);
+    proxy.wait_readers(2);
+    let mut client = proxy.client();
+    call(&mut client, "SET n 1");
+    settle(&mut stage, 0);
+    stage.nodes[0].kill();
+    wait("writes to be held", || match proxy.metric("redweir_writes_open", &[]) {
+        0.0 => Ok(()),
+        open => Err(open.to_string()),
+    });
+    // What the dead master had is known for as long as the bound at most; from then on nobody can tell.
+    wait("a read that waits", || {
+        client.send(b"*2\r\n$3\r\nGET\r\n$1\r\nn\r\n").expect("sent");
+        let until = Instant::now() + Duration::from_secs(1);
+        while Instant::now() < until {
+            if proxy.metric("redweir_holding_sessions", &[]) > 0.0 {
+                return Ok(());
+            }
+        }
+        Err(client.read().expect("a reply").text())
+    });
+    call(&mut stage.nodes[1].connect().expect("a node"), "REPLICAOF NO ONE");
+    let to = format!("REPLICAOF 127.0.0.1 {}", stage.nodes[1].port);
+    call(&mut stage.nodes[2].connect().expect("a node"), &to);
+    assert_eq!(client.read().expect("a reply").text(), "1");
+}
