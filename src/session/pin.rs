@@ -96,6 +96,8 @@ pub struct Pin {
     poisoned: bool,
     /// Requests sent since MULTI.
     queued: u32,
+    /// What EXEC will do concerns all nodes: its answer waits for them, and nothing may be answered before it.
+    everywhere: bool,
     watching: bool,
     /// What the server has confirmed: channels, patterns, sharded channels.
     subscribed: [i64; 3],
@@ -204,6 +206,11 @@ impl Pin {
         Bound { pinned: true, subscribed, queued, tracks, monitors, ..Bound::default() }
     }
 
+    /// Channels, patterns, sharded channels it is subscribed to.
+    pub fn subscribed(&self) -> [i64; 3] {
+        self.subscribed
+    }
+
     /// Something was forwarded already.
     pub fn is_used(&self) -> bool {
         self.used
@@ -257,7 +264,7 @@ impl Pin {
             _ if self.is_refused(verdict, name) => Admit::Answer(errors::forbidden(name)),
             _ if self.is_restricted(resp) && !is_subscription(name) => self.send(None),
             "multi" => {
-                (self.multi, self.poisoned, self.queued) = (true, false, 0);
+                (self.multi, self.poisoned, self.queued, self.everywhere) = (true, false, 0, false);
                 self.send(Some(Expect::Multi))
             }
             "watch" => {
@@ -311,6 +318,7 @@ impl Pin {
                 Admit::Instead(DISCARD)
             }
             "exec" | "discard" => {
+                self.alone |= name == "exec" && self.everywhere;
                 self.end_multi();
                 self.send((name == "exec").then_some(Expect::Exec))
             }
@@ -319,6 +327,7 @@ impl Pin {
             }
             _ => {
                 self.queued += 1;
+                self.everywhere |= verdict.class == Class::AllNodes;
                 self.db_unknown |= name == "select";
                 let leaves = matches!(name, "auth" | "hello") || is_subscription(name);
                 self.tainted |= leaves || name.starts_with("client|");
@@ -419,7 +428,7 @@ impl Pin {
             }
             Frame::Confirmed { sort, left } => {
                 let before = self.subscribed[sort as usize].max(1) as u64;
-                self.confirmed(sort, left);
+                pubsub::count(&mut self.subscribed, sort, left);
                 let open = match self.awaited.front() {
                     Some(Awaited::Confirms(n) | Awaited::Restores(n)) => n.saturating_sub(1),
                     Some(Awaited::Everything(_)) => before - 1,
@@ -462,16 +471,6 @@ impl Pin {
     /// Whether the request at hand may be sent again if its connection is lost.
     pub fn again(&self, verdict: &Verdict) -> Again {
         again::of(verdict, self.binds())
-    }
-
-    /// pubsub.c counts channels and patterns together, sharded channels by themselves.
-    fn confirmed(&mut self, sort: Sort, left: i64) {
-        let [channels, patterns, shards] = &mut self.subscribed;
-        match sort {
-            Sort::Channel => *channels = left - *patterns,
-            Sort::Pattern => *patterns = left - *channels,
-            Sort::Shard => *shards = left,
-        }
     }
 }
 
@@ -563,6 +562,10 @@ mod tests {
             pin.received(Frame::Reply);
             assert!(!must_wait(&pin, "GET k") && pin.is_free(), "{line}");
         }
+        // So it is behind a transaction that concerns all nodes.
+        let mut pin = Pin::default();
+        ["MULTI", "SCRIPT FLUSH", "EXEC"].into_iter().for_each(|line| _ = admit(&mut pin, line));
+        assert!(must_wait(&pin, "GET k"));
         // In a transaction nothing blocks.
         let mut pin = Pin::default();
         admit(&mut pin, "MULTI");

@@ -51,6 +51,17 @@ pub fn frame(frame: &[u8], listens: bool) -> Frame {
     }
 }
 
+/// Notes in `subscribed` (channels, patterns, sharded channels) what a confirmation says: pubsub.c counts channels and
+/// patterns together, sharded channels by themselves.
+pub fn count(subscribed: &mut [i64; 3], sort: Sort, left: i64) {
+    let [channels, patterns, shards] = subscribed;
+    match sort {
+        Sort::Channel => *channels = left - *patterns,
+        Sort::Pattern => *patterns = left - *channels,
+        Sort::Shard => *shards = left,
+    }
+}
+
 /// Whether a frame is a line of MONITOR (replication.c replicationFeedMonitors): a time with a fraction, and ` [`.
 pub fn is_monitor_line(frame: &[u8]) -> bool {
     let Some(line) = frame.strip_prefix(b"+") else { return false };

@@ -31,7 +31,9 @@ impl Relay {
         if std::mem::take(&mut self.blind) {
             return Err(End::Over);
         }
-        let Some(Carried { header, elements, brings }) = queued.carried_out(exec).map_err(|()| End::Over)? else {
+        let Some(Carried { header, elements, brings }) =
+            queued.carried_out(exec, self.pin.subscribed()).map_err(|()| End::Over)?
+        else {
             return Ok(None);
         };
         // As networking.c prepareClientToWrite: a SKIP or OFF before EXEC holds until an ON.

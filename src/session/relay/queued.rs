@@ -5,6 +5,7 @@
 use crate::command::{self, Class};
 use crate::resp::{Args, Found, ReplyScanner};
 use crate::session::pin::Awaited;
+use crate::session::pubsub::{self, Frame};
 
 pub const QUEUED: &[u8] = b"+QUEUED\r\n";
 
@@ -79,8 +80,9 @@ impl Queued {
     }
 
     /// What was carried out, when something was. A subscription to several names has an answer for each, while the array
-    /// counts requests (pubsub.c, multi.c). `Err`: which answer is whose cannot be told.
-    pub fn carried_out(self, exec: &[u8]) -> Result<Option<Carried<'_>>, ()> {
+    /// counts requests (pubsub.c, multi.c); `subscribed` is how many there were before. `Err`: which answer is whose cannot
+    /// be told.
+    pub fn carried_out(self, exec: &[u8], mut subscribed: [i64; 3]) -> Result<Option<Carried<'_>>, ()> {
         if !self.must_be_seen() || exec.first() != Some(&b'*') || exec.starts_with(b"*-") {
             return Ok(None);
         }
@@ -97,11 +99,17 @@ impl Queued {
             if let Some((_, request)) = noted.next_if(|(noted, _)| *noted == place) {
                 first.request = Some(request);
             }
-            at += match brings {
+            let answers = match brings {
                 Awaited::Confirms(names) if !failed => usize::try_from(*names).unwrap_or(usize::MAX),
-                Awaited::Everything(_) if noted.peek().is_some() => return Err(()),
+                Awaited::Everything(sort) => usize::try_from(subscribed[*sort as usize]).unwrap_or(0).max(1),
                 _ => 1,
             };
+            for answer in elements.iter().skip(at).take(answers) {
+                if let Frame::Confirmed { sort, left } = pubsub::frame(answer.bytes, *brings != Awaited::Reply(None)) {
+                    pubsub::count(&mut subscribed, sort, left);
+                }
+            }
+            at = at.saturating_add(answers);
         }
         Ok(Some(Carried { header, elements, brings: self.subscribes.then_some(self.brings) }))
     }
@@ -128,7 +136,7 @@ mod tests {
     fn after<'a>(lines: &[&str], exec: &'a [u8]) -> Result<Option<Carried<'a>>, ()> {
         let mut queued = Queued::default();
         lines.iter().for_each(|line| queued.note(&request(line)));
-        queued.carried_out(exec)
+        queued.carried_out(exec, [2, 1, 0])
     }
 
     #[test]
@@ -153,6 +161,10 @@ mod tests {
         // The array ends before the answer comes.
         assert_eq!(after(&["SUBSCRIBE a b", "CLIENT ID"], exec), Err(()));
         assert_eq!(after(&["UNSUBSCRIBE", "CLIENT ID"], exec), Err(()));
+        let left = |n: u8, name: &str| format!("*3\r\n$11\r\nunsubscribe\r\n$1\r\n{name}\r\n:{n}\r\n");
+        let all = format!("*4\r\n{}{}*3\r\n$11\r\nunsubscribe\r\n$-1\r\n:1\r\n:7\r\n", left(2, "a"), left(1, "b"));
+        let carried = after(&["UNSUBSCRIBE", "UNSUBSCRIBE", "CLIENT ID"], all.as_bytes());
+        assert_eq!(carried.unwrap().unwrap().elements[3].request, Some(request("CLIENT ID")));
         let carried = after(&["CLIENT ID", "SUBSCRIBE a"], b"*2\r\n:7\r\n*3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n");
         assert_eq!(carried.unwrap().unwrap().elements[0].request, Some(request("CLIENT ID")));
     }
