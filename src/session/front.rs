@@ -197,6 +197,16 @@ impl Front {
         self.snapshot.borrow_mut()
     }
 
+    /// The lane of a session that is in `own` now; `None`: too many different ones are in use.
+    pub(super) fn lane_for(&self, lane: Lane, own: LaneId) -> Option<LaneId> {
+        self.pool.new_lane(lane, || {
+            // The one that asks may be busy with its own state.
+            let others =
+                self.sessions().into_iter().filter_map(|session| session.state.try_borrow().map(|s| s.lane).ok());
+            others.chain([own]).collect()
+        })
+    }
+
     pub fn topology(&self) -> Arc<Topology> {
         Arc::clone(self.snapshot.borrow_mut().load())
     }

@@ -84,17 +84,18 @@ impl Session {
             _ => return None,
         }
         let resp = lane.resp;
-        s.enter_lane(self.front.pool.new_lane(lane)?);
+        s.enter_lane(self.front.lane_for(lane, s.lane)?);
         self.take_level_of_user(s);
         s.resp = resp;
         self.set_acks(s);
         Some(if hello { as_ours(reply, self.id) } else { reply.to_vec() })
     }
 
-    /// False: there are too many different logins already, and the session stays who it was.
+    /// False: there are too many different logins in use already, and the session stays who it was.
     pub(super) fn adopt(&self, lane: Lane, lease: Option<Lease>) -> bool {
         let resp = lane.resp;
-        let Some(id) = self.front.pool.new_lane(lane) else { return false };
+        let own = self.state.borrow().lane;
+        let Some(id) = self.front.lane_for(lane, own) else { return false };
         {
             let s = &mut *self.state.borrow_mut();
             s.enter_lane(id);

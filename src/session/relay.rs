@@ -104,6 +104,8 @@ struct Relay {
     queued: queued::Queued,
     /// A login or subscription in the open transaction was not kept: what EXEC did is not known.
     blind: bool,
+    /// EXEC's answer waits for other nodes: what comes behind it is not looked at.
+    concluding: bool,
     /// Where the node sends the invalidations that are for another client.
     ear: Option<ear::Ear>,
     redirect: Option<ear::Redirect>,
@@ -258,6 +260,7 @@ impl Relay {
             again: Vec::new(),
             queued: queued::Queued::default(),
             blind: false,
+            concluding: false,
             ear: None,
             redirect: None,
             stuck: None,

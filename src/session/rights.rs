@@ -17,6 +17,9 @@ use crate::upstream::LaneId;
 /// How long a yes is believed.
 const BELIEVED: Duration = Duration::from_secs(1);
 
+/// So many are remembered before those that are no longer believed are forgotten.
+const KNOWN: usize = 4096;
+
 /// What a lane's user was just allowed.
 #[derive(Default)]
 pub struct Allowed(RefCell<HashMap<(LaneId, &'static str), Instant>>);
@@ -27,7 +30,11 @@ impl Allowed {
     }
 
     fn note(&self, lane: LaneId, name: &'static str) {
-        self.0.borrow_mut().insert((lane, name), Instant::now());
+        let mut known = self.0.borrow_mut();
+        if known.len() >= KNOWN {
+            known.retain(|_, since| since.elapsed() < BELIEVED);
+        }
+        known.insert((lane, name), Instant::now());
     }
 }
 

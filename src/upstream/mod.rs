@@ -11,6 +11,7 @@ pub mod control;
 
 mod dial;
 mod flight;
+mod lanes;
 mod leased;
 mod pool;
 pub mod refusal;
@@ -19,8 +20,9 @@ pub use buffer::Buffer;
 pub use clock::Reading;
 pub use conn::{Conn, Full};
 pub use dial::{Lane, Refused, Target};
+pub use lanes::LaneId;
 pub use leased::Lease;
-pub use pool::{Event, LaneId, Pool, Settings, Verdict};
+pub use pool::{Event, Pool, Settings, Verdict};
 
 /// How long a run of requests took to be answered, in ns.
 #[derive(Debug, Clone, Copy)]

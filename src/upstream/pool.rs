@@ -5,6 +5,7 @@
 //! node's present generation.
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,20 +15,14 @@ use tokio::sync::Notify;
 use super::clock::Origins;
 use super::conn::End;
 use super::dial::{self, Lane, Target};
+use super::lanes::{LaneId, Lanes};
 use super::{Conn, Lease, Refused};
 use crate::metrics::{Cells, Clock, Count, MAX_NODES};
 
 /// After a failed dial the node is left alone this long, so that a refused port is not hammered.
 const BACKOFF: Duration = Duration::from_millis(20);
-/// Lanes at most. Each costs some KiB for good, and a node whose default user needs no password accepts any: without a
-/// bound one client could make as many as it likes, and the numbers would come round to another user's.
-const MAX_LANES: usize = 1024;
 /// Idle leased connections kept per lane and node.
 const IDLE_LEASES: usize = 16;
-
-/// Index of a lane in its pool.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub struct LaneId(u16);
 
 /// Something about a node that its discovery should hear.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,20 +71,13 @@ pub struct Pool {
     settings: Settings,
     tally: Rc<Tally>,
     on_event: Box<dyn Fn(Event)>,
-    lanes: RefCell<Vec<Slots>>,
+    lanes: RefCell<Lanes>,
     /// No longer used, and not all answered: they must still be killed if their node dies.
     retired: RefCell<Vec<Rc<Conn>>>,
     /// Until when a node is left alone.
     resting: RefCell<Vec<Option<Instant>>>,
     leased: Rc<Cell<usize>>,
     turn: Cell<usize>,
-}
-
-/// The connections of one lane.
-struct Slots {
-    lane: Lane,
-    shared: Vec<Vec<Rc<Conn>>>,
-    idle: Vec<Vec<Lease>>,
 }
 
 impl Pool {
@@ -125,39 +113,31 @@ impl Pool {
         self.tally.readings.notified().await;
     }
 
-    /// The id of `lane`, new or known.
+    /// The id of `lane`, new or known, which stays.
     pub fn lane(&self, lane: Lane) -> LaneId {
-        let mut lanes = self.lanes.borrow_mut();
-        let index = lanes.iter().position(|slots| slots.lane == lane).unwrap_or_else(|| {
-            let nodes = || std::iter::repeat_with(Vec::new).take(MAX_NODES);
-            lanes.push(Slots {
-                lane,
-                shared: nodes().collect(),
-                idle: std::iter::repeat_with(Vec::new).take(MAX_NODES).collect(),
-            });
-            lanes.len() - 1
-        });
-        LaneId(index as u16)
+        self.lanes.borrow_mut().lasting(&lane)
     }
 
-    /// Likewise for a login that was not asked for at the start; `None` when there are too many different ones.
-    pub fn new_lane(&self, lane: Lane) -> Option<LaneId> {
-        let fits = {
-            let lanes = self.lanes.borrow();
-            lanes.len() < MAX_LANES || lanes.iter().any(|slots| slots.lane == lane)
-        };
-        fits.then(|| self.lane(lane))
+    /// Likewise for a login that was not asked for at the start. When there are too many, those go that are not `used`;
+    /// `None` when all are.
+    pub fn new_lane(&self, lane: Lane, used: impl FnOnce() -> HashSet<LaneId>) -> Option<LaneId> {
+        let mut lanes = self.lanes.borrow_mut();
+        if let Some(id) = lanes.fitting(&lane) {
+            return Some(id);
+        }
+        lanes.recycle(&used()).into_iter().for_each(|conn| self.retire(conn));
+        lanes.fitting(&lane)
     }
 
     pub fn describe(&self, lane: LaneId) -> Option<Lane> {
-        self.lanes.borrow().get(usize::from(lane.0)).map(|slots| slots.lane.clone())
+        self.lanes.borrow().get(lane)?.lane().cloned()
     }
 
     /// The shared connection to a node as it stands, if there is an open one.
     #[inline]
     pub fn peek(&self, lane: LaneId, node: u16) -> Option<Rc<Conn>> {
         let lanes = self.lanes.borrow();
-        let conns = lanes.get(usize::from(lane.0))?.shared.get(usize::from(node))?;
+        let conns = lanes.get(lane)?.shared.get(usize::from(node))?;
         let conn = conns.get(if conns.len() > 1 { self.turn.get() % conns.len() } else { 0 })?;
         conn.is_open().then(|| Rc::clone(conn))
     }
@@ -184,8 +164,8 @@ impl Pool {
             return None;
         }
         let mut lanes = self.lanes.borrow_mut();
-        let slots = lanes.get_mut(usize::from(lane.0))?;
-        let how = slots.lane.clone();
+        let slots = lanes.get_mut(lane)?;
+        let how = slots.lane()?.clone();
         let conns = slots.shared.get_mut(usize::from(target.node))?;
         let current = |conn: &Rc<Conn>| conn.is_open() && conn.target.generation == target.generation;
         for old in conns.extract_if(.., |conn| !current(conn)) {
@@ -284,14 +264,14 @@ impl Pool {
     pub async fn lease(&self, lane: LaneId, target: &Target) -> Result<Lease, Refused> {
         let how = {
             let mut lanes = self.lanes.borrow_mut();
-            let slots =
-                lanes.get_mut(usize::from(lane.0)).ok_or_else(|| Refused::Handshake("ERR no such lane".into()))?;
+            let gone = || Refused::Io(std::io::ErrorKind::NotFound.into());
+            let slots = lanes.get_mut(lane).ok_or_else(gone)?;
             let idle = &mut slots.idle[usize::from(target.node).min(MAX_NODES - 1)];
             idle.retain(|lease| lease.target == *target && lease.is_quiet());
             if let Some(lease) = idle.pop() {
                 return Ok(lease);
             }
-            slots.lane.clone()
+            slots.lane().cloned().ok_or_else(gone)?
         };
         if self.leased.get() >= self.settings.pinned && !self.drop_idle() {
             return Err(Refused::Io(std::io::ErrorKind::WouldBlock.into()));
@@ -315,7 +295,7 @@ impl Pool {
     /// Takes back a leased connection in the state `lane` describes, with nothing outstanding and no session state left.
     pub fn give_back(&self, lane: LaneId, lease: Lease) {
         let mut lanes = self.lanes.borrow_mut();
-        let Some(slots) = lanes.get_mut(usize::from(lane.0)) else { return };
+        let Some(slots) = lanes.get_mut(lane) else { return };
         let Some(idle) = slots.idle.get_mut(usize::from(lease.target.node)) else { return };
         if idle.len() < IDLE_LEASES {
             idle.push(lease);

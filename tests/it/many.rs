@@ -40,3 +40,37 @@ fn each_listener_serves_its_own_set_with_its_own_policy() {
     let counts = Counts::read(&first);
     assert_eq!((counts.on(0, "get"), counts.on(1, "get")), (2, 1));
 }
+
+#[test]
+fn logins_nobody_uses_any_more_make_room_and_nobody_becomes_somebody_else() {
+    let stage = plain_stage(1);
+    let proxy = Proxy::start(&stage, &[]);
+    proxy.wait_readers(1);
+    let mut admin = proxy.client();
+    let mut settled: Vec<_> = (0..20)
+        .map(|n| {
+            assert_eq!(call(&mut admin, &format!("ACL SETUSER user-{n} on >secret ~* +@all")).text(), "OK");
+            let mut client = proxy.client();
+            assert_eq!(call(&mut client, &format!("AUTH user-{n} secret")).text(), "OK");
+            client
+        })
+        .collect();
+    // A default user without a password takes any: each is a login of its own.
+    let mut other = proxy.client();
+    for n in 0..2500 {
+        assert_eq!(call(&mut other, &format!("AUTH default {n}")).text(), "OK", "{n}");
+        if n % 100 == 0 {
+            call(&mut other, "SET k v");
+            assert_eq!(call(&mut other, "GET k").text(), "v");
+        }
+    }
+    for (n, client) in settled.iter_mut().enumerate() {
+        for _ in 0..2 {
+            assert_eq!(call(client, "ACL WHOAMI").text(), format!("user-{n}"));
+            call(client, "WATCH k");
+            assert_eq!(call(client, "ACL WHOAMI").text(), format!("user-{n}"));
+            call(client, "UNWATCH");
+        }
+    }
+    assert_eq!(call(&mut other, "ACL WHOAMI").text(), "default");
+}

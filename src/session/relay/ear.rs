@@ -113,7 +113,7 @@ impl Session {
     pub async fn open_ear(&self, target: &Target, to: u64) -> Result<Ear, Vec<u8>> {
         let old = self.state.borrow().lane;
         let lane = self.front.pool.describe(old).map(|lane| Lane { resp: 3, ..lane });
-        let lane = lane.and_then(|lane| self.front.pool.new_lane(lane)).ok_or(errors::LOGINS_FULL)?;
+        let lane = lane.and_then(|lane| self.front.lane_for(lane, old)).ok_or(errors::LOGINS_FULL)?;
         let mut lease = self.front.pool.lease(lane, target).await.map_err(|refused| match refused {
             _ if refused.is_login() => errors::handshake(&refused),
             _ if refused.is_full() => errors::PINNED_FULL.to_vec(),

@@ -120,10 +120,11 @@ impl Relay {
 }
 
 impl Session {
-    /// Answers EXEC; first the other nodes do what concerns them.
-    pub fn conclude_exec(&self, s: &mut State, done: Executed) {
+    /// Answers EXEC; first the other nodes do what concerns them. True: that takes its time, and nothing may be said before.
+    pub fn conclude_exec(&self, s: &mut State, done: Executed) -> bool {
         if done.everywhere.is_empty() {
-            return self.say_executed(s, &done);
+            self.say_executed(s, &done);
+            return false;
         }
         self.aside(s, async move |me| {
             let mut last = false;
@@ -133,6 +134,7 @@ impl Session {
             me.say_executed(&mut me.state.borrow_mut(), &done);
             last
         });
+        true
     }
 
     fn say_executed(&self, s: &mut State, done: &Executed) {

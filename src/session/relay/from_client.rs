@@ -45,7 +45,7 @@ impl Relay {
             // A switch has begun: nothing more for the old master.
             return None;
         }
-        if self.parting || !self.settled.is_empty() {
+        if self.parting || self.concluding || !self.settled.is_empty() {
             return None;
         }
         let most = session.front.limits.pipeline;

@@ -22,14 +22,24 @@ use crate::upstream::refusal::{self, Refusal};
 impl Relay {
     /// Reads from the node and passes frames on.
     pub(super) fn poll_node(&mut self, session: &Session, s: &mut State, cx: &mut Context<'_>) -> Poll<Option<End>> {
-        match ready!(self.buffer.poll_fill(&self.lease.stream, cx)) {
-            Ok(n) if n > 0 => session.front.cells.count(Count::BytesFromNodes, n as u64),
-            _ => return Poll::Ready(Some(End::Lost)),
+        if self.concluding && s.asking {
+            return Poll::Pending;
         }
+        if !std::mem::take(&mut self.concluding) || self.buffer.filled().is_empty() {
+            match ready!(self.buffer.poll_fill(&self.lease.stream, cx)) {
+                Ok(n) if n > 0 => session.front.cells.count(Count::BytesFromNodes, n as u64),
+                _ => return Poll::Ready(Some(End::Lost)),
+            }
+        }
+        Poll::Ready(self.take_frames(session, s))
+    }
+
+    /// Passes on what is in the buffer.
+    fn take_frames(&mut self, session: &Session, s: &mut State) -> Option<End> {
         loop {
             let input = self.buffer.filled();
-            if input.is_empty() {
-                return Poll::Ready(None);
+            if input.is_empty() || self.concluding {
+                return None;
             }
             match self.scanner.scan(input) {
                 Found::Whole { len } => {
@@ -43,7 +53,7 @@ impl Relay {
                         s.held_torn();
                     }
                     if let Some(end) = end {
-                        return Poll::Ready(Some(end));
+                        return Some(end);
                     }
                     if piece.is_some() {
                         session.mend(s);
@@ -52,9 +62,9 @@ impl Relay {
                 Found::Part { .. } if self.buffer.is_full() && self.must_be_whole(input) => {
                     if !self.buffer.grow(session.front.limits.large_bytes.max(FULL)) {
                         // What went through would have to be found in what is passed on piece by piece.
-                        return Poll::Ready(Some(End::Close));
+                        return Some(End::Close);
                     }
-                    return Poll::Ready(None);
+                    return None;
                 }
                 Found::Part { ready } if ready > 0 && (self.buffer.is_full() || self.piece.is_some()) => {
                     if self.piece.is_none() {
@@ -72,8 +82,8 @@ impl Relay {
                     self.buffer.consume(ready);
                     self.scanner.passed(ready);
                 }
-                Found::Part { .. } => return Poll::Ready(None),
-                Found::Garbage => return Poll::Ready(Some(End::Close)),
+                Found::Part { .. } => return None,
+                Found::Garbage => return Some(End::Close),
             }
         }
     }
@@ -125,7 +135,7 @@ impl Relay {
                 Ok(Some(done)) => {
                     self.pin.caching_spent();
                     self.settle_as_is(session, s);
-                    session.conclude_exec(s, done);
+                    self.concluding = session.conclude_exec(s, done);
                     return None;
                 }
                 Err(end) => return Some(end),

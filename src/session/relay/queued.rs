@@ -94,6 +94,8 @@ impl Queued {
             if noted.peek().is_none() {
                 break;
             }
+            // What it has published to itself comes between.
+            at += elements.iter().skip(at).take_while(|element| is_push(element.bytes)).count();
             let Some(first) = elements.get_mut(at) else { return Err(()) };
             let failed = first.bytes.first() == Some(&b'-');
             if let Some((_, request)) = noted.next_if(|(noted, _)| *noted == place) {
@@ -113,6 +115,10 @@ impl Queued {
         }
         Ok(Some(Carried { header, elements, brings: self.subscribes.then_some(self.brings) }))
     }
+}
+
+fn is_push(element: &[u8]) -> bool {
+    element.first() == Some(&b'>') && pubsub::frame(element, true) == Frame::Push
 }
 
 /// The header of a whole array, and its elements.
