@@ -347,6 +347,22 @@ fn a_running_script_is_killed_wherever_it_runs() {
     }
 }
 
+#[test]
+fn a_script_longer_than_down_after_keeps_its_caller_where_its_node_says_busy_before() {
+    let extra = vec!["lua-time-limit 50".to_owned()];
+    let stage = crate::support::stage(Plan { replicas: 1, sentinels: 0, extra, ..Plan::default() });
+    let proxy = Proxy::start(&stage, &["--down-after", "1s"]);
+    proxy.wait_readers(1);
+    let long = "local function now() return tonumber(redis.call('TIME')[1]) end local began = now() \
+                while now() - began < 4 do end return redis.call('INCR', 'n')";
+    for (line, n) in [(vec!["PING"], 1), (vec!["WATCH", "k"], 2)] {
+        let mut caller = proxy.client();
+        assert!(!caller.call(&line).expect("alive").is_error());
+        assert_eq!(caller.call(&["EVAL", long, "0"]).expect("not cut off"), Reply::Int(n), "{line:?}");
+    }
+    assert_eq!(call(&mut proxy.client(), "GET n"), bulk("2"));
+}
+
 const REFUSALS: [&str; 4] = [
     "READONLY You can't write against a read only replica.",
     "READONLY You can't write against a read only replica. script: x, on @user_script:1.",
