@@ -180,7 +180,7 @@ impl Relay {
             Some(Expect::Multi) => self.queued = Queued::default(),
             Some(Expect::Tracking) if reply == errors::OK => self.tracks(request),
             Some(Expect::Monitor) if reply == errors::OK => self.pin.begin_monitor(),
-            None if reply == QUEUED => self.queued.note(request),
+            None if reply == QUEUED => self.queued.note(request, s.resp >= 3 && self.pin.lasts()),
             _ => {}
         }
     }

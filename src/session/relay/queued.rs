@@ -15,7 +15,8 @@ pub struct Queued {
     brings: Vec<Awaited>,
     /// Logins, CLIENT and what concerns all nodes, each with its place in the transaction.
     noted: Vec<(usize, Vec<u8>)>,
-    subscribes: bool,
+    /// EXEC may bring more than an answer for each: the rest follows behind its array.
+    spills: bool,
 }
 
 /// One element of EXEC's reply.
@@ -31,7 +32,7 @@ pub struct Element<'a> {
 pub struct Carried<'a> {
     pub header: &'a [u8],
     pub elements: Vec<Element<'a>>,
-    /// What the requests bring, when there are subscriptions among them.
+    /// What the requests bring, when that may be more than the array holds.
     pub brings: Option<Vec<Awaited>>,
 }
 
@@ -63,20 +64,22 @@ pub fn as_sent(request: &[u8]) -> &[u8] {
 }
 
 impl Queued {
-    /// The server has queued `request`.
-    pub fn note(&mut self, request: &[u8]) {
-        let name = command::classify(Args::new(request)).command.map_or("", |c| c.name);
+    /// The server has queued `request`. Who `hears` may be told in EXEC's reply what he publishes himself.
+    pub fn note(&mut self, request: &[u8], hears: bool) {
+        let verdict = command::classify(Args::new(request));
+        let name = verdict.command.map_or("", |c| c.name);
         if concerns(request) {
             self.noted.push((self.brings.len(), request.to_vec()));
         }
         let brings = Awaited::by(name, Args::new(request).remaining());
-        self.subscribes |= brings != Awaited::Reply(None);
+        let publishes = matches!(name, "publish" | "spublish") || verdict.class == Class::Script;
+        self.spills |= brings != Awaited::Reply(None) || (hears && publishes);
         self.brings.push(brings);
     }
 
     /// What EXEC says must be seen whole.
     pub fn must_be_seen(&self) -> bool {
-        self.subscribes || !self.noted.is_empty()
+        self.spills || !self.noted.is_empty()
     }
 
     /// What was carried out, when something was. A subscription to several names has an answer for each, while the array
@@ -113,7 +116,7 @@ impl Queued {
             }
             at = at.saturating_add(answers);
         }
-        Ok(Some(Carried { header, elements, brings: self.subscribes.then_some(self.brings) }))
+        Ok(Some(Carried { header, elements, brings: self.spills.then_some(self.brings) }))
     }
 }
 
@@ -141,7 +144,7 @@ mod tests {
 
     fn after<'a>(lines: &[&str], exec: &'a [u8]) -> Result<Option<Carried<'a>>, ()> {
         let mut queued = Queued::default();
-        lines.iter().for_each(|line| queued.note(&request(line)));
+        lines.iter().for_each(|line| queued.note(&request(line), false));
         queued.carried_out(exec, [2, 1, 0])
     }
 
@@ -173,6 +176,17 @@ mod tests {
         assert_eq!(carried.unwrap().unwrap().elements[3].request, Some(request("CLIENT ID")));
         let carried = after(&["CLIENT ID", "SUBSCRIBE a"], b"*2\r\n:7\r\n*3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n");
         assert_eq!(carried.unwrap().unwrap().elements[0].request, Some(request("CLIENT ID")));
+    }
+
+    #[test]
+    fn what_a_subscriber_tells_itself_leaves_less_room_for_answers() {
+        let exec = b"*2\r\n>3\r\n$7\r\nmessage\r\n$1\r\na\r\n$1\r\nm\r\n:1\r\n";
+        for (hears, expected) in [(true, Some(2)), (false, None)] {
+            let mut queued = Queued::default();
+            ["PUBLISH a m", "GET k"].iter().for_each(|line| queued.note(&request(line), hears));
+            let carried = queued.carried_out(exec, [1, 0, 0]).unwrap();
+            assert_eq!(carried.and_then(|c| c.brings).map(|b| b.len()), expected);
+        }
     }
 
     #[test]
