@@ -27,6 +27,12 @@
 //! connection is lost, what waits, listens or tracks goes on at the new master (`session/relay/renew.rs`); a transaction or a
 //! watch ends with its node.
 //!
+//! # What an old master still says
+//!
+//! From the first sign of a switch on, what the last master answers is read and kept back. If it stays master all of it is handed
+//! on; if another took over, only what had been received when a ROLE still showed an offset that the new one has
+//! (`discovery/stands.rs`, `upstream/conn/line.rs`, `session/relay/withheld.rs`).
+//!
 //! # What a session has seen
 //!
 //! At level `session` a run is followed by a ROLE on its connection: the offset in the answer bounds what the run saw, and is

@@ -64,6 +64,12 @@ impl Samples {
         });
     }
 
+    /// When the master was last asked and had not gone beyond `offset`: what it had answered before is within that.
+    pub fn within(&self, offset: i64) -> Option<Instant> {
+        let covered = self.ring.partition_point(|s| s.offset <= offset);
+        self.ring.get(covered.checked_sub(1)?).map(|s| s.last)
+    }
+
     /// The master's offset as last told.
     pub fn newest(&self) -> Option<i64> {
         self.ring.back().map(|s| s.offset)

@@ -37,6 +37,7 @@ mod rotation;
 mod sampling;
 mod seen;
 mod sentinel;
+mod stands;
 pub mod switchover;
 mod world;
 

@@ -6,7 +6,9 @@ use super::member::{Health, Member};
 use super::rotation::Place;
 use super::world::World;
 use crate::command::Names;
-use crate::topology::{Hold, Laggard, Lineage, Node, NodeId, NodeState, Reader, Shard, Topology, Writes};
+use crate::topology::{
+    Former, Hold, Laggard, Lineage, Node, NodeId, NodeState, Reader, Shard, Stands, Topology, Writes,
+};
 
 /// A node without its live figures.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +30,7 @@ pub struct Picture {
     lineage: Lineage,
     open: Option<NodeId>,
     pub held: Option<Hold>,
+    former: Option<Former>,
     readers: Vec<Reader>,
     lagging: usize,
     /// Those of them that may be read from.
@@ -58,6 +61,12 @@ impl Picture {
             lineage: reign.map(|r| r.lineage.clone()).unwrap_or_default(),
             open: reign.map(|r| r.node).filter(|_| open),
             held,
+            former: match (held, reign) {
+                (Some(hold), Some(reign)) if hold.is_doubt() => {
+                    Some(Former { node: reign.node, stands: Stands::Unknown })
+                }
+                _ => world.former,
+            },
             readers,
             laggards: members_lagging(world),
             lagging: world.members.iter().filter(|m| m.rotation.place == Place::Lagging).count(),
@@ -94,6 +103,7 @@ impl Picture {
             lineage: self.lineage.clone(),
             writes: self.open.map_or(Writes::Held, Writes::Open),
             held: self.held,
+            former: self.former,
             readers: self.readers.clone(),
             lagging: self.lagging,
             laggards: self.laggards.iter().filter_map(|id| world.member(*id)).map(laggard).collect(),

@@ -87,6 +87,8 @@ pub struct Info {
     pub keys: u64,
     /// What a replica has applied, also while its link is down.
     pub applied: Option<i64>,
+    /// `master_repl_offset`: produced, or applied by a replica whether it is linked or not.
+    pub offset: i64,
 }
 
 impl Info {
@@ -110,6 +112,7 @@ impl Info {
                     let keys = value.strip_prefix("keys=").and_then(|v| v.split(',').next()?.parse().ok());
                     info.keys = info.keys.saturating_add(keys.unwrap_or(0));
                 }
+                "master_repl_offset" => info.offset = value.parse().unwrap_or(i64::MAX),
                 "master_replid" => info.lineage.id = value.into(),
                 "master_replid2" if value.bytes().any(|b| b != b'0') => info.lineage.previous = value.into(),
                 "second_repl_offset" => info.lineage.branch = value.parse().unwrap_or(-1),

@@ -14,8 +14,9 @@ use super::promotion;
 use super::rotation::{Facts, Limits, Place, Rotation};
 use super::sampling::Sampling;
 use super::seen::{Info, Link, Observation, Role, Seen};
+use super::stands::stands;
 use crate::config::SetConfig;
-use crate::topology::{Kept, Lineage, NodeId, Relation, Switch, Tide, relation};
+use crate::topology::{Former, Kept, Lineage, NodeId, Relation, Switch, Tide, relation};
 
 /// Superseded replication ids remembered: one per switch.
 const PAST: usize = 64;
@@ -59,6 +60,8 @@ pub struct World {
     pub emptied: bool,
     /// What this term began with.
     pub switch: Option<Arc<Switch>>,
+    /// The master before the present one.
+    pub former: Option<Former>,
     pub samples: Samples,
     pub sampling: Sampling,
     pub tide: Arc<Tide>,
@@ -82,6 +85,7 @@ impl World {
             keys: 0,
             emptied: false,
             switch: None,
+            former: None,
             samples: Samples::default(),
             sampling: Sampling::default(),
             tide: Arc::default(),
@@ -290,6 +294,10 @@ impl World {
         self.emptied = lost_keys.is_some() || (same_process && self.emptied);
         self.keys = info.keys;
         let from = old.as_ref().and_then(|old| self.member(old.node)).map(|m| Arc::clone(&m.address));
+        self.former = old.as_ref().filter(|old| old.node != to).map(|old| {
+            let was = self.member(old.node).and_then(|m| Some((m.role.as_ref()?, m.info.as_ref()?)));
+            Former { node: old.node, stands: stands(&old.lineage, &info.lineage, was, &self.samples) }
+        });
         if let Some(old) = &old {
             self.succeed(old, to, &info.lineage);
         }

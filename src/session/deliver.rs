@@ -48,7 +48,7 @@ impl Receiver for Session {
         if s.dead { 0 } else { s.waiting_out() }
     }
 
-    fn settle(&self, request: &[u8], reply: &[u8], node: u16) {
+    fn settle(&self, request: &[u8], reply: &[u8], node: u16, late: bool) {
         let s = &mut *self.state.borrow_mut();
         s.in_flight = s.in_flight.saturating_sub(1);
         let refused = refusal::of(reply).filter(|r| *r != Refusal::NoScript || self.can_heal(request));
@@ -70,6 +70,7 @@ impl Receiver for Session {
             idempotent: unit::opens(request) || self.is_idempotent(request),
             opens: unit::opens(request),
             closes: unit::closes(request),
+            late,
         });
         s.avoid = Some(node);
         if s.unanswered() == 0 {
@@ -238,7 +239,12 @@ impl Session {
     /// Everything on the spoiled connection is back: answer what is settled, keep the rest to be sent again.
     fn conclude(&self, s: &mut State) {
         let mut settled = std::mem::take(&mut s.settled);
-        let answered = settle::answered(&settled);
+        let (certain, unknown) = settle::before_late(&settled);
+        if unknown {
+            self.front.cells.count(Count::UnknownOutcome, 1);
+            return s.die();
+        }
+        let answered = settle::answered(&settled).min(certain);
         for done in &settled[..answered] {
             self.stand(s, &done.reply);
         }

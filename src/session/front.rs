@@ -12,7 +12,7 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::task::Waker;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, Cache};
 
@@ -28,7 +28,7 @@ use crate::command::Rules;
 use crate::config::{ClientAuth, Limits, ListenerConfig, Login};
 use crate::metrics::{Cells, Clock, Reason};
 use crate::route::{self, Decision, Loads, Picker, Want};
-use crate::topology::{Hint, NodeId, NodeState, Shard, Topology, View, Writes};
+use crate::topology::{Hint, NodeId, NodeState, Shard, Stands, Topology, View, Writes};
 use crate::upstream::{Conn, Event, Lane, LaneId, Pool, Settings, Target, Verdict};
 
 /// Bytes read from a client at once; one buffer serves all sessions of a worker.
@@ -153,7 +153,7 @@ impl Front {
             }
         });
         Rc::new(Self {
-            pool: Pool::new(settings, Arc::clone(&cells), on_event),
+            pool: Pool::new(settings, Arc::clone(&cells), view.newest(), on_event),
             picker: RefCell::new(
                 Picker::new(listener.balancer, listener.zone.as_deref()).guarded(listener.reads.guard),
             ),
@@ -294,7 +294,21 @@ impl Front {
             Some(Writes::Open(master)) => want == Want::Master && *master != target.node,
             _ => false,
         };
-        !moved && judge(topology, target) == Verdict::Keep
+        !moved && matches!(judge(topology, target), Verdict::Keep | Verdict::Withhold)
+    }
+
+    /// Whether the node of a connection may be master no longer, so that its answers are to be kept back.
+    pub fn is_doubted(&self, target: &Target) -> bool {
+        let mut cache = self.snapshot.borrow_mut();
+        judge(cache.load(), target) == Verdict::Withhold
+    }
+
+    /// Another is master: by when the connection's answers must have come to stand. `None`: they all do.
+    pub fn replaced(&self, target: &Target) -> Option<Option<Instant>> {
+        match judge(&self.topology(), target) {
+            Verdict::Replaced(then) => Some(then),
+            _ => None,
+        }
     }
 
     /// Whether the node of a connection still runs, whatever its role.
@@ -427,8 +441,17 @@ fn judge(topology: &Topology, target: &Target) -> Verdict {
     match topology.node(target.node) {
         None => Verdict::Kill,
         Some(node) if node.state == NodeState::Down => Verdict::Kill,
-        Some(node) if node.generation != target.generation => Verdict::Retire,
-        Some(_) => Verdict::Keep,
+        Some(node) => {
+            let same_life = node.generation == target.generation;
+            let former = topology.shards.first().and_then(|shard| shard.former);
+            match former.filter(|former| former.node == target.node).map(|former| former.stands) {
+                Some(Stands::Unknown) => Verdict::Withhold,
+                Some(Stands::Until(then)) if !same_life => Verdict::Replaced(Some(then)),
+                Some(Stands::None) if !same_life => Verdict::Replaced(None),
+                _ if same_life => Verdict::Keep,
+                _ => Verdict::Retire,
+            }
+        }
     }
 }
 

@@ -10,6 +10,7 @@ mod from_node;
 mod queued;
 mod renew;
 mod unblock;
+mod withheld;
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -30,6 +31,7 @@ use crate::metrics::Count;
 use crate::resp::{Args, ReplyScanner, Scan};
 use crate::route::Want;
 use crate::upstream::{Buffer, Lease};
+use withheld::Withheld;
 
 /// Bytes queued for one side above which the other is not read.
 const FULL: usize = 256 * 1024;
@@ -81,6 +83,7 @@ struct Relay {
     out: Outbox,
     buffer: Buffer,
     scanner: ReplyScanner,
+    withheld: Withheld,
     /// The frame being passed on in pieces.
     piece: Option<Frame>,
     /// A large request is streaming from the client.
@@ -247,6 +250,7 @@ impl Relay {
             out: Outbox::default(),
             buffer: Buffer::new(16 * 1024),
             scanner: ReplyScanner::default(),
+            withheld: Withheld::default(),
             piece: None,
             streaming: false,
             accepted: false,

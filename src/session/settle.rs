@@ -17,6 +17,8 @@ pub struct Settled {
     /// The first and the last request of a transaction.
     pub opens: bool,
     pub closes: bool,
+    /// Its node may have been replaced before it answered.
+    pub late: bool,
 }
 
 /// How many of `settled`, from the front, are answered with the replies that came; the rest is to be sent again. A
@@ -47,6 +49,21 @@ pub fn doubtful(settled: &[Settled]) -> Option<&Settled> {
     refused.take_while(is_script).find(|s| !s.idempotent)
 }
 
+/// How many of `settled`, from the front, come before the first late one, and whether one that is, and was not refused,
+/// may have been executed for nothing: then nobody knows its outcome.
+pub fn before_late(settled: &[Settled]) -> (usize, bool) {
+    let mut at = settled.iter().position(|s| s.late).unwrap_or(settled.len());
+    let certain = at;
+    while let Some(rest) = settled.get(at..).filter(|rest| !rest.is_empty()) {
+        let step = &rest[..length(rest)];
+        if !step.iter().any(|s| s.refused) && !step.iter().all(|s| s.idempotent) {
+            return (certain, true);
+        }
+        at += step.len();
+    }
+    (certain, false)
+}
+
 /// How many requests belong together at the front: all of a transaction, else one.
 fn length(settled: &[Settled]) -> usize {
     match settled.first() {
@@ -60,6 +77,43 @@ fn length(settled: &[Settled]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn settled(letters: &str) -> Vec<Settled> {
+        letters
+            .chars()
+            .map(|c| Settled {
+                request: Vec::new(),
+                reply: if c == '(' { b"+OK\r\n".to_vec() } else { Vec::new() },
+                refused: c.is_uppercase(),
+                idempotent: !c.eq_ignore_ascii_case(&'w'),
+                opens: c == '(',
+                closes: c == ')',
+                late: false,
+            })
+            .collect()
+    }
+
+    #[test]
+    fn what_was_executed_in_doubt_is_unknown_and_nothing_else() {
+        // As below; behind | all is doubtful.
+        let table = [
+            ("", (0, false)),
+            ("wr|", (2, false)),
+            ("w|w", (1, true)),
+            ("w|r", (1, false)),
+            ("w|rWR", (1, false)),
+            ("|Wrw", (0, true)),
+            ("|(w)", (0, true)),
+            ("|(r)", (0, false)),
+            ("w|(wW)", (1, false)),
+        ];
+        for (letters, expected) in table {
+            let (certain, doubtful) = letters.split_once('|').unwrap_or((letters, ""));
+            let mut settled = settled(&[certain, doubtful].concat());
+            settled.iter_mut().skip(certain.len()).for_each(|s| s.late = true);
+            assert_eq!(before_late(&settled), expected, "{letters}");
+        }
+    }
 
     #[test]
     fn decides_by_what_the_node_executed_behind_the_first_refusal() {
@@ -85,17 +139,7 @@ mod tests {
             ("(wW)r", 0),
         ];
         for (letters, expected) in table {
-            let settled: Vec<Settled> = letters
-                .chars()
-                .map(|c| Settled {
-                    request: Vec::new(),
-                    reply: if c == '(' { b"+OK\r\n".to_vec() } else { Vec::new() },
-                    refused: c.is_uppercase(),
-                    idempotent: !c.eq_ignore_ascii_case(&'w'),
-                    opens: c == '(',
-                    closes: c == ')',
-                })
-                .collect();
+            let settled = settled(letters);
             assert_eq!(answered(&settled), expected, "{letters}");
         }
     }
@@ -123,6 +167,7 @@ mod tests {
                     idempotent: line.contains("_RO") || line.starts_with("GET"),
                     opens: false,
                     closes: false,
+                    late: false,
                 })
                 .collect();
             assert_eq!(doubtful(&settled), expected.map(|at| &settled[at]), "{lines:?}");

@@ -1,4 +1,4 @@
-//! Why writes wait. A word for the operator; nothing is decided by it but who may still finish.
+//! Why writes wait. A word for the operator; nothing is decided by it but who may still finish, and what is still believed.
 
 /// Why there is nobody to write to. -> none, when a master is verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +50,12 @@ impl Hold {
         Hold::Draining,
         Hold::Switchover,
     ];
+
+    /// Whether the last master may have been replaced without redweir's knowledge: what it still answers is then to be
+    /// judged first. None of these lasts: they end with a master, or with the node's connections.
+    pub const fn is_doubt(self) -> bool {
+        matches!(self, Hold::Suspect | Hold::Lost | Hold::Failover | Hold::Conflict | Hold::Unconfirmed)
+    }
 
     pub const fn label(self) -> &'static str {
         match self {

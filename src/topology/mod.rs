@@ -4,6 +4,7 @@
 //! not know sessions. Invariant: a role is a position in the snapshot, never a field of a node, so one swap changes the
 //! whole world at once and nobody can see two masters or half a switch.
 
+mod former;
 mod hold;
 mod lineage;
 mod muster;
@@ -17,6 +18,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use crate::command::Names;
+pub use former::{Former, Stands};
 pub use hold::Hold;
 pub use lineage::{Lineage, Relation, relation};
 pub use muster::Seat;
@@ -51,6 +53,8 @@ pub struct Shard {
     pub writes: Writes,
     /// Why they wait, where they do.
     pub held: Option<Hold>,
+    /// Whose late answers are to be judged.
+    pub former: Option<Former>,
     /// Replicas fit to read from: loaded, linked, in sync, not fenced, within the lag limit.
     pub readers: Vec<Reader>,
     /// Replicas left out of `readers` for lag alone.
@@ -184,6 +188,7 @@ impl Topology {
             lineage: Lineage::default(),
             writes: Writes::Held,
             held: Some(Hold::Starting),
+            former: None,
             readers: Vec::new(),
             lagging: 0,
             laggards: Vec::new(),

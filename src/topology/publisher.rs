@@ -4,6 +4,8 @@
 
 use std::sync::Arc;
 
+use std::sync::atomic::{AtomicU64, Ordering::Release};
+
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, watch};
 
@@ -30,6 +32,8 @@ pub type Hints = mpsc::Receiver<Hint>;
 pub struct View {
     snapshot: Arc<ArcSwap<Topology>>,
     epoch: watch::Receiver<u64>,
+    /// The same epoch, for who looks often.
+    newest: Arc<AtomicU64>,
     hints: mpsc::Sender<Hint>,
     muster: Muster,
 }
@@ -48,6 +52,7 @@ pub fn channel() -> (Publisher, Arc<View>, Hints) {
     let view = Arc::new(View {
         snapshot: Arc::new(ArcSwap::from_pointee(Topology::empty())),
         epoch: epoch_rx,
+        newest: Arc::default(),
         hints: hint_tx,
         muster: Muster::default(),
     });
@@ -61,6 +66,9 @@ impl View {
     /// The swap itself, for a per-thread `arc_swap::Cache`.
     pub fn snapshot(&self) -> Arc<ArcSwap<Topology>> {
         Arc::clone(&self.snapshot)
+    }
+    pub fn newest(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.newest)
     }
     /// Resolves each time a newer epoch is published.
     pub fn subscribe(&self) -> watch::Receiver<u64> {
@@ -92,6 +100,7 @@ impl Publisher {
         next.epoch = *self.epoch.borrow() + 1;
         let epoch = next.epoch;
         self.view.snapshot.store(Arc::new(next));
+        self.view.newest.store(epoch, Release);
         self.epoch.send_replace(epoch);
         epoch
     }

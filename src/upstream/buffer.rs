@@ -27,6 +27,12 @@ impl Buffer {
         &self.bytes[self.start..self.end]
     }
 
+    /// At most the first `most` of them.
+    #[inline]
+    pub fn front(&self, most: usize) -> &[u8] {
+        let filled = self.filled();
+        &filled[..filled.len().min(most)]
+    }
     pub fn is_full(&self) -> bool {
         self.end - self.start == self.bytes.len()
     }

@@ -16,7 +16,8 @@ use tokio::net::TcpStream;
 
 use super::clock::Reading;
 use super::flight::{Entry, Flight, Own};
-use super::pool::Tally;
+use super::pool::{Tally, Verdict};
+use super::worth::Worth;
 use super::{Lost, Manner, Receiver, Target, Times};
 use crate::metrics::Tick;
 use crate::resp::encode;
@@ -55,6 +56,7 @@ pub struct Conn {
     /// Takes new requests. Never true again once false.
     open: Cell<bool>,
     killed: Cell<bool>,
+    worth: Cell<Worth>,
     /// Has brought its node the scripts that are called by their SHA-1.
     pub briefed: Cell<bool>,
     reading: Cell<Reading>,
@@ -74,6 +76,8 @@ struct Shared {
     dirty: bool,
     /// A node refused something: replies are handed back one by one with their requests.
     spoiled: bool,
+    /// Likewise, and none of them is more than a sign that something was refused.
+    doubtful: bool,
     /// Bytes of a large reply its receiver could not pass on yet.
     backlog: usize,
     /// Part of the head's current reply was passed on.
@@ -101,6 +105,7 @@ impl Conn {
             stream: None,
             dirty: false,
             spoiled: false,
+            doubtful: false,
             backlog: 0,
             torn: false,
             serial: 0,
@@ -116,6 +121,7 @@ impl Conn {
             ewma: Cell::new((0, 0)),
             open: Cell::new(true),
             killed: Cell::new(false),
+            worth: Cell::new(Worth::Full),
             briefed: Cell::new(false),
             reading: Cell::default(),
             limit,
@@ -276,6 +282,17 @@ impl Conn {
         self.retire();
     }
 
+    /// What is known of its node by now. Looks at what was kept back, if that changes anything.
+    pub(super) fn heed(&self, verdict: Verdict) {
+        self.worth.set(match (self.worth.get(), verdict) {
+            (replaced @ Worth::Replaced(_), _) => replaced,
+            (_, Verdict::Withhold) => Worth::Withheld,
+            (_, Verdict::Replaced(then)) => Worth::Replaced(then),
+            (_, Verdict::Keep | Verdict::Retire | Verdict::Kill) => Worth::Full,
+        });
+        self.shared.borrow().wake();
+    }
+
     /// The owner task's life from an open socket to its end.
     pub(super) async fn drive(&self, stream: TcpStream) -> End {
         let stream = Rc::new(stream);
@@ -331,12 +348,14 @@ impl Conn {
     }
 
     /// A retired connection: what was not written yet goes back, newest first taken, oldest first given.
-    fn give_back_unwritten(&self) {
+    /// Whether there was any: the connection is then not what it was about to be (its database, its scripts).
+    fn give_back_unwritten(&self) -> bool {
         let shared = &mut *self.shared.borrow_mut();
         if shared.spoiled {
-            return;
+            return false;
         }
         let mut taken: Vec<_> = std::iter::from_fn(|| shared.flight.take_unwritten()).collect();
+        let any = !taken.is_empty();
         while let Some((entry, bytes)) = taken.pop() {
             self.in_flight.set(self.in_flight.get().saturating_sub(entry.left));
             if entry.own == Own::Role {
@@ -346,6 +365,7 @@ impl Conn {
                 to.returned(&bytes, self.target.node);
             }
         }
+        any
     }
 }
 

@@ -15,6 +15,7 @@ mod lanes;
 mod leased;
 mod pool;
 pub mod refusal;
+mod worth;
 
 pub use buffer::Buffer;
 pub use clock::Reading;
@@ -23,6 +24,7 @@ pub use dial::{Lane, Refused, Target};
 pub use lanes::LaneId;
 pub use leased::Lease;
 pub use pool::{Event, Pool, Settings, Verdict};
+pub use worth::Marks;
 
 /// How long a run of requests took to be answered, in ns.
 #[derive(Debug, Clone, Copy)]
@@ -46,7 +48,8 @@ pub trait Receiver {
     fn piece(&self, bytes: &[u8], done: bool, times: &Times) -> usize;
 
     /// A node refused something on this connection ([`refusal`]): from here on each request comes back with its reply.
-    fn settle(&self, request: &[u8], reply: &[u8], node: u16);
+    /// `doubtful`: or it may have been replaced before it answered, and only a refusal is to be believed.
+    fn settle(&self, request: &[u8], reply: &[u8], node: u16, doubtful: bool);
 
     /// The node lacks the script that `request` names: is it to come back by [`Receiver::settle`] (or is that its answer)?
     fn takes_back(&self, request: &[u8]) -> bool;

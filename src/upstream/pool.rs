@@ -8,6 +8,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Acquire};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
@@ -56,9 +57,17 @@ pub(super) struct Tally {
     /// Somebody wants to hear of every reading of a connection.
     pub watched: Cell<bool>,
     pub readings: Notify,
+    /// The epoch that was published last, and the one that the connections were judged by.
+    newest: Arc<AtomicU64>,
+    heeded: Cell<u64>,
 }
 
 impl Tally {
+    /// Something has changed that the connections do not know yet: nothing is handed on before they do.
+    #[inline]
+    pub fn is_behind(&self) -> bool {
+        self.newest.load(Acquire) != self.heeded.get()
+    }
     pub fn received(&self, n: usize) {
         self.cells.count(Count::BytesFromNodes, n as u64);
     }
@@ -81,7 +90,13 @@ pub struct Pool {
 }
 
 impl Pool {
-    pub fn new(settings: Settings, cells: Arc<Cells>, on_event: Box<dyn Fn(Event)>) -> Rc<Self> {
+    /// `newest` is the epoch that was published last, which [`Pool::sweep`] is to be told of.
+    pub fn new(
+        settings: Settings,
+        cells: Arc<Cells>,
+        newest: Arc<AtomicU64>,
+        on_event: Box<dyn Fn(Event)>,
+    ) -> Rc<Self> {
         let tally = Rc::new(Tally {
             cells,
             clock: Clock::default(),
@@ -89,6 +104,8 @@ impl Pool {
             origins: Origins::new(settings.strict),
             watched: Cell::new(false),
             readings: Notify::new(),
+            heeded: Cell::new(newest.load(Acquire)),
+            newest,
         });
         Rc::new(Self {
             settings,
@@ -237,21 +254,23 @@ impl Pool {
         retired.push(conn);
     }
 
-    /// Retires every connection that `judge` says was made under another generation; kills those it says are dead.
-    pub fn sweep(&self, judge: impl Fn(&Target) -> Verdict) {
+    /// Makes every connection heed what `judge` says of it by the snapshot of `epoch`: it goes on, or takes nothing more.
+    pub fn sweep(&self, epoch: u64, judge: impl Fn(&Target) -> Verdict) {
+        self.tally.heeded.set(epoch);
         for slots in self.lanes.borrow_mut().iter_mut() {
             for conns in &mut slots.shared {
-                for old in conns.extract_if(.., |conn| !conn.is_open() || judge(&conn.target) != Verdict::Keep) {
+                for old in conns.extract_if(.., |conn| !conn.is_open() || !is_kept(conn, judge(&conn.target))) {
                     self.retire(old);
                 }
             }
             for leases in &mut slots.idle {
-                leases.retain(|lease| judge(&lease.target) == Verdict::Keep);
+                leases.retain(|lease| matches!(judge(&lease.target), Verdict::Keep | Verdict::Withhold));
             }
         }
         self.retired.borrow_mut().retain(|conn| {
-            if judge(&conn.target) == Verdict::Kill {
-                conn.kill();
+            match judge(&conn.target) {
+                Verdict::Kill => conn.kill(),
+                verdict => conn.heed(verdict),
             }
             conn.in_flight() > 0
         });
@@ -307,8 +326,18 @@ impl Pool {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     Keep,
+    /// No new requests, and no replies to them, before more is known: it may be master no longer.
+    Withhold,
+    /// It was master and is no longer: no new requests, and of the replies those received by then.
+    Replaced(Option<Instant>),
     /// No new requests; the replies on their way are still good.
     Retire,
     /// The node is dead: waiting is in vain.
     Kill,
+}
+
+/// Whether the connection stays where it is.
+fn is_kept(conn: &Conn, verdict: Verdict) -> bool {
+    conn.heed(verdict);
+    matches!(verdict, Verdict::Keep | Verdict::Withhold)
 }

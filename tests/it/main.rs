@@ -12,6 +12,7 @@ mod held;
 mod hung;
 mod inside;
 mod lag;
+mod late;
 mod levels;
 mod links;
 mod many;

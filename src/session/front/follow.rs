@@ -37,7 +37,7 @@ impl Front {
     fn heed(&self) {
         self.note_term();
         let topology = self.topology();
-        self.pool.sweep(|target| judge(&topology, target));
+        self.pool.sweep(topology.epoch, |target| judge(&topology, target));
         self.round.set(self.round.get() + 1);
         for (_, waker) in self.waiting.take() {
             waker.wake();

@@ -25,7 +25,11 @@ impl Relay {
         if self.concluding && s.asking {
             return Poll::Pending;
         }
-        if !std::mem::take(&mut self.concluding) || self.buffer.filled().is_empty() {
+        if self.is_withheld(session) {
+            return self.keep_back(session, cx).map(Some);
+        }
+        let unseen = self.withheld.release() | std::mem::take(&mut self.concluding);
+        if !unseen || self.buffer.filled().is_empty() {
             match ready!(self.buffer.poll_fill(&self.lease.stream, cx)) {
                 Ok(n) if n > 0 => session.front.cells.count(Count::BytesFromNodes, n as u64),
                 _ => return Poll::Ready(Some(End::Lost)),
@@ -47,7 +51,11 @@ impl Relay {
                     let torn = piece.is_some();
                     let frame = piece.unwrap_or_else(|| self.frame(s.resp, &input[..len]));
                     let bytes = input[..len].to_vec();
+                    if frame == Frame::Reply && !torn && self.is_doubtful(&bytes) {
+                        return Some(End::Lost);
+                    }
                     self.buffer.consume(len);
+                    self.withheld.passed(len);
                     let end = self.pass(session, s, frame, &bytes);
                     if torn {
                         s.held_torn();
@@ -80,6 +88,7 @@ impl Relay {
                     let write = self.acknowledges(frame, self.pin.expected(frame), self.sent.front(), &input[..ready]);
                     session.push_piece(s, frame, &input[..ready], write);
                     self.buffer.consume(ready);
+                    self.withheld.passed(ready);
                     self.scanner.passed(ready);
                 }
                 Found::Part { .. } => return None,
@@ -227,7 +236,15 @@ impl Relay {
             Again::Waiting => Repeat::waiting(sent).now(),
             _ => sent.bytes.clone(),
         };
-        self.settled.push(Settled { request, reply: reply.to_vec(), refused, idempotent, opens: false, closes: false });
+        self.settled.push(Settled {
+            request,
+            reply: reply.to_vec(),
+            refused,
+            idempotent,
+            opens: false,
+            closes: false,
+            late: false,
+        });
         true
     }
 

@@ -159,6 +159,7 @@ impl Session {
     /// The node is no longer the master. As long as it lives it may answer what it has, and lets go what waits there.
     async fn part_from(&self, relay: &mut Relay) -> Option<End> {
         relay.parting = true;
+        relay.judge(self.front.replaced(&relay.lease.target));
         if relay.pin.is_quiet() || !self.front.lives(&relay.lease.target) {
             return None;
         }

@@ -20,14 +20,14 @@ impl Conn {
         let answered = self.tally.clock.now();
         let mut as_it_is = false;
         loop {
-            let input = line.buffer.filled();
+            let input = line.buffer.front(line.readable);
             if input.is_empty() {
                 return Ok(());
             }
             // A push answers nobody. Shared connections do not ask for any; one is dropped, not taken for a reply.
             if input[0] == b'>' && !shared.torn {
                 match line.scanner.scan(input) {
-                    Found::Whole { len } => line.buffer.consume(len),
+                    Found::Whole { len } => line.consume(len),
                     Found::Part { .. } if !line.buffer.is_full() => return Ok(()),
                     _ => return Err(End::Garbage),
                 }
@@ -49,7 +49,9 @@ impl Conn {
                 let replies = &input[..batch.len];
                 match &head.to {
                     Some(to) if shared.torn => _ = to.piece(replies, true, &times),
-                    Some(to) if shared.spoiled => to.settle(shared.flight.head_request(), replies, self.target.node),
+                    Some(to) if shared.spoiled => {
+                        to.settle(shared.flight.head_request(), replies, self.target.node, shared.doubtful);
+                    }
                     Some(to) => to.replies(replies, batch.n, &times),
                     // A SELECT of ours that failed would leave strangers' requests in the wrong database.
                     None if head.own == Own::Select && replies.first() == Some(&b'-') => return Err(End::Garbage),
@@ -62,7 +64,7 @@ impl Conn {
                 self.note_latency(times.upstream_ns, answered);
                 self.in_flight.set(self.in_flight.get().saturating_sub(batch.n));
                 shared.flight.answered(batch.n);
-                line.buffer.consume(batch.len);
+                line.consume(batch.len);
             }
             match batch.then {
                 Then::Next => {}
@@ -73,7 +75,7 @@ impl Conn {
                 }
                 Then::More { ready } => {
                     if batch.n == 0 && ready > 0 && (line.buffer.is_full() || shared.torn) {
-                        self.pass_piece(shared, line, ready, answered);
+                        self.pass_piece(shared, line, ready, answered)?;
                         continue;
                     }
                     return Ok(());
@@ -120,19 +122,23 @@ impl Conn {
         }
     }
 
-    /// A reply larger than the buffer goes on in pieces.
-    fn pass_piece(&self, shared: &mut Shared, line: &mut Line, ready: usize, answered: Tick) {
+    /// A reply larger than the buffer goes on in pieces, but none begins that nobody believes.
+    fn pass_piece(&self, shared: &mut Shared, line: &mut Line, ready: usize, answered: Tick) -> Result<(), End> {
+        if shared.doubtful && !shared.torn {
+            return Err(End::Killed);
+        }
         shared.torn = true;
         if let Some(head) = shared.flight.entries.front() {
             let times = self.times(head, answered);
             let piece = &line.buffer.filled()[..ready];
             shared.backlog = head.to.as_ref().map_or(0, |to| to.piece(piece, false, &times));
         }
-        line.buffer.consume(ready);
+        line.consume(ready);
         line.scanner.passed(ready);
         if shared.backlog > self.tally.large {
             self.leave_to_head(shared);
         }
+        Ok(())
     }
 
     /// The head's receiver is slow with a large reply: the connection becomes its own. Reads behind it are sent elsewhere

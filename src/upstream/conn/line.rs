@@ -5,6 +5,7 @@
 use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 use tokio::net::TcpStream;
 use tokio::task::coop;
@@ -13,6 +14,7 @@ use super::{Conn, End};
 use crate::resp::ReplyScanner;
 use crate::socket;
 use crate::upstream::buffer::{Buffer, READ_BUFFER};
+use crate::upstream::worth::{Marks, Worth};
 
 /// Bytes written before replies are looked at again. Without it hundreds of KiB went out at once while the node idled, and
 /// the buffer outgrew the cache: 19 instead of 13 us for each SET of 16 KiB.
@@ -27,6 +29,10 @@ pub(super) struct Line {
     yielded: bool,
     /// The task will be woken by what arrives: there is no need to ask again between the two turns of a write.
     listening: bool,
+    /// When what is kept back was received.
+    marks: Marks,
+    /// Bytes at the front of the buffer that may be looked at.
+    pub(super) readable: usize,
 }
 
 impl Line {
@@ -37,6 +43,8 @@ impl Line {
             scanner: ReplyScanner::default(),
             yielded: false,
             listening: false,
+            marks: Marks::default(),
+            readable: usize::MAX,
         }
     }
 
@@ -49,6 +57,9 @@ impl Line {
         }
         if conn.killed.get() {
             return Poll::Ready(End::Killed);
+        }
+        if let Some(waiting) = self.weigh(conn, cx) {
+            return waiting;
         }
         let between = self.yielded && self.listening && !socket::is_readable(&self.stream);
         while !between && !conn.shared.borrow().must_wait(conn.tally.large) {
@@ -76,6 +87,61 @@ impl Line {
             _ if !conn.open.get() && conn.in_flight.get() == 0 => Poll::Ready(End::Drained),
             _ => Poll::Pending,
         }
+    }
+
+    /// What is done before answers are handed on: nothing, while nobody doubts them.
+    #[inline]
+    fn weigh(&mut self, conn: &Conn, cx: &mut Context<'_>) -> Option<Poll<End>> {
+        match conn.worth.get() {
+            _ if conn.tally.is_behind() => Some(self.keep_back(conn, cx)),
+            Worth::Full if self.marks.is_empty() => None,
+            Worth::Full => {
+                self.marks.clear();
+                conn.deliver(self).err().map(Poll::Ready)
+            }
+            Worth::Withheld => {
+                if conn.give_back_unwritten() {
+                    conn.open.set(false);
+                }
+                Some(match self.flush(conn, cx) {
+                    Poll::Ready(Err(_)) => Poll::Ready(End::Lost),
+                    _ => self.keep_back(conn, cx),
+                })
+            }
+            Worth::Replaced(_) if conn.shared.borrow().doubtful => None,
+            Worth::Replaced(then) => {
+                conn.give_back_unwritten();
+                self.readable = self.marks.received_by(then);
+                self.marks.clear();
+                let standing = conn.deliver(self);
+                self.readable = usize::MAX;
+                {
+                    let mut shared = conn.shared.borrow_mut();
+                    (shared.spoiled, shared.doubtful) = (true, true);
+                }
+                standing.and_then(|()| conn.deliver(self)).err().map(Poll::Ready)
+            }
+        }
+    }
+
+    /// Reads on, hands nothing on.
+    fn keep_back(&mut self, conn: &Conn, cx: &mut Context<'_>) -> Poll<End> {
+        self.listening = false;
+        while !self.buffer.is_full() {
+            match ready!(self.buffer.poll_fill(&self.stream, cx)) {
+                Ok(n) if n > 0 => {
+                    conn.tally.received(n);
+                    self.marks.note(self.buffer.filled().len(), Instant::now());
+                }
+                _ => return Poll::Ready(End::Lost),
+            }
+        }
+        Poll::Pending
+    }
+
+    pub(super) fn consume(&mut self, n: usize) {
+        self.buffer.consume(n);
+        self.readable = self.readable.saturating_sub(if self.readable == usize::MAX { 0 } else { n });
     }
 
     fn flush(&mut self, conn: &Conn, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
