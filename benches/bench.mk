@@ -1,5 +1,5 @@
 # Benchmarks; included by the Makefile. They need Debian packages only, and take loopback ports for themselves.
-#   make bench                all of it: the table (some 15 minutes on two cores), system calls, idle clients, a big reply
+#   make bench                all of it: the table (some 15 minutes on two cores), levels, system calls, idle clients, a big reply
 #   make bench-quick          the table with fewer rounds and requests: a look, not a verdict
 #   make bench-instructions   user instructions per GET; fails when a bar is missed
 # BENCH_ARGS is handed on, e.g. `make bench BENCH_ARGS='--only get_p16 --json table.json'`.
@@ -28,6 +28,8 @@ bench-packages-valgrind:
 
 bench: bench-packages
 	$(COMPARE) $(BENCH_ARGS)
+	@echo
+	$(COMPARE) --levels
 	@echo
 	$(COMPARE) --idle 10000
 	@echo

@@ -1,6 +1,6 @@
 //! A plain connection for preparing and checking: one request, one reply.
 //!
-//! Must not be used under load; the load comes from `redis-benchmark`. Invariant: an error reply is an `Err`.
+//! The load comes from `redis-benchmark`, but for the mix of `levels`. Invariant: an error reply is an `Err`.
 
 use std::io::{Error, Result};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

@@ -17,6 +17,7 @@ mod figures;
 mod floor;
 mod idle;
 mod instructions;
+mod levels;
 mod picture;
 mod process;
 mod requests;
@@ -69,6 +70,9 @@ struct Arguments {
     /// A reply of a million elements beside a client that only wants GETs
     #[arg(long)]
     big_reply: bool,
+    /// Nine reads to one write at each level of consistency, and with acks, instead of the comparison
+    #[arg(long)]
+    levels: bool,
     /// One more argument for redweir; may be repeated
     #[arg(long, value_name = "ARGUMENT", allow_hyphen_values = true)]
     redweir_argument: Vec<String>,
@@ -140,6 +144,10 @@ async fn measure(arguments: Arguments) -> Result<bool> {
     };
     if arguments.instructions {
         return instructions::measure(&mut stage, &arguments.targets, arguments.keep.as_deref()).await;
+    }
+    if arguments.levels {
+        let rounds = if arguments.quick { 3 } else { arguments.rounds };
+        return Ok(levels::measure(&mut stage, rounds).await? || !arguments.enforce);
     }
     if arguments.syscalls {
         return Ok(syscalls::measure(&stage, &arguments.targets, &arguments.only).await? || !arguments.enforce);

@@ -94,6 +94,11 @@ impl Nodes {
         ports.map(|port| format!("127.0.0.1:{port}")).collect::<Vec<_>>().join(",")
     }
 
+    /// GETs that the master has answered so far.
+    pub async fn master_reads(&self) -> Result<u64> {
+        Ok(command_calls(&self.master.info("commandstats").await?, "get"))
+    }
+
     /// GETs that each replica has answered so far.
     pub async fn reads(&self) -> Result<Vec<u64>> {
         let mut reads = Vec::new();

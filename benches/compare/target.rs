@@ -71,7 +71,7 @@ impl Stage<'_> {
             "direct" => vec![Endpoint::of_redis(self.nodes.master.port)],
             "haproxy" => vec![self.haproxy().await?],
             "nutcracker" => vec![self.nutcracker().await?],
-            "redweir" | "redweir-again" => vec![self.redweir(name).await?],
+            "redweir" | "redweir-again" => vec![self.redweir(name, true).await?],
             "floor" => {
                 let mut floors = Vec::new();
                 for bytes in VALUE_BYTES {
@@ -82,6 +82,11 @@ impl Stage<'_> {
             _ => return Err(format!("no target is called {name}").into()),
         };
         Ok(Target { name: name.to_owned(), endpoints })
+    }
+
+    /// redweir under another name; `splits`: its reads are to reach the replicas.
+    pub async fn start_redweir(&self, name: &str, splits: bool) -> Result<Target> {
+        Ok(Target { name: name.to_owned(), endpoints: vec![self.redweir(name, splits).await?] })
     }
 
     async fn haproxy(&self) -> Result<Endpoint> {
@@ -118,7 +123,7 @@ impl Stage<'_> {
     }
 
     /// One worker, splitting on, and metrics on: that is why it gets an admin port that nobody asks.
-    async fn redweir(&self, name: &str) -> Result<Endpoint> {
+    async fn redweir(&self, name: &str, splits: bool) -> Result<Endpoint> {
         let (port, admin) = (free_port()?, free_port()?);
         let text = format!(
             "--listen 127.0.0.1:{port} --node {} --workers 1 --admin 127.0.0.1:{admin}",
@@ -128,7 +133,9 @@ impl Stage<'_> {
         arguments.extend(self.redweir_arguments.iter().cloned());
         let before = self.nodes.reads().await?;
         let mut endpoint = self.ready(name, &self.redweir, &arguments, port, None).await?;
-        self.reads_reach_every_replica(&mut endpoint, &before).await?;
+        if splits {
+            self.reads_reach_every_replica(&mut endpoint, &before).await?;
+        }
         Ok(endpoint)
     }
 
