@@ -479,3 +479,83 @@ fn transactions_and_blocked_clients_live_through_it() {
     assert_eq!(call(&mut client, "GET n").text(), done.to_string());
     assert_eq!(master(&proxy), stage.nodes[1].address());
 }
+
+/// Clients that count as fast as they can, ten steps at a time; each step must follow the last one.
+#[track_caller]
+fn counting(proxy: &Proxy, switchovers: impl FnOnce()) {
+    let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let clients: Vec<_> = (0..8)
+        .map(|i| {
+            let (mut client, stop, key) = (proxy.client(), std::sync::Arc::clone(&stop), format!("counter:{i}"));
+            std::thread::spawn(move || {
+                let mut reached = 0;
+                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    let replies = client.pipeline(&vec![vec!["INCR", &key]; 10]).expect("replies");
+                    let expected: Vec<_> = (1..=10).map(|n| Reply::Int(reached + n)).collect();
+                    assert_eq!(replies, expected);
+                    reached += 10;
+                }
+                (key, reached)
+            })
+        })
+        .collect();
+    switchovers();
+    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    let mut client = proxy.client();
+    for counted in clients {
+        let (key, reached) = counted.join().expect("every step followed the last one");
+        assert_eq!(call(&mut client, &format!("GET {key}")).int(), Some(reached));
+        assert!(reached > 0);
+        eprintln!("{key}: {reached}");
+    }
+}
+
+#[test]
+fn at_full_speed_nothing_is_lost_and_nothing_done_twice_without_sentinel() {
+    let _turn = turn();
+    let stage = plain_stage(2);
+    let proxy = Proxy::start(&stage, &[&TOKEN[..], &["--workers", "2"]].concat());
+    proxy.wait_readers(2);
+    counting(&proxy, || {
+        for _ in 0..5 {
+            done(ask(&proxy, &[]));
+            proxy.wait_readers(2);
+        }
+    });
+}
+
+#[test]
+fn at_full_speed_nothing_is_lost_and_nothing_done_twice_with_sentinel() {
+    let _turn = turn();
+    let stage = stage(Plan { replicas: 2, ..Plan::default() });
+    let proxy = Proxy::start(&stage, &[&TOKEN[..], &["--workers", "2"]].concat());
+    proxy.wait_readers(2);
+    counting(&proxy, || _ = done(ask(&proxy, &[])));
+}
+
+#[test]
+fn a_failover_that_the_target_refuses_is_given_up_and_can_be_done_later() {
+    let _turn = turn();
+    let stage = plain_stage(1);
+    let proxy = Proxy::start(&stage, &TOKEN);
+    proxy.wait_readers(1);
+    let (old, new) = (stage.nodes[0].address(), stage.nodes[1].address());
+    counting(&proxy, || {
+        let large = half_sent(&proxy);
+        let mut asked = ask(&proxy, &["--timeout", "8s"]);
+        asked.until("writes are held");
+        // From here on it lets nobody in who was not there before: not the old master as its replica either.
+        let mut target = stage.nodes[1].connect().expect("the target");
+        assert_eq!(call(&mut target, "CONFIG SET requirepass secret"), ok());
+        finish(large);
+        failed(asked, &["gave its FAILOVER up", &old]);
+        wait_master(&proxy, &old);
+        let mut direct = stage.nodes[0].connect().expect("the master");
+        assert_eq!(call(&mut direct, "SET direct 1"), ok(), "no pause is left behind");
+        assert_eq!(target.call(&["CONFIG", "SET", "requirepass", ""]).expect("an answer"), ok());
+        proxy.wait_readers(1);
+        done(ask(&proxy, &[]));
+        assert_eq!(master(&proxy), new);
+    });
+    assert_eq!(call(&mut stage.nodes[1].connect().expect("the master"), "GET direct").text(), "1");
+}
