@@ -93,7 +93,8 @@ impl Line {
     #[inline]
     fn weigh(&mut self, conn: &Conn, cx: &mut Context<'_>) -> Option<Poll<End>> {
         match conn.worth.get() {
-            _ if conn.tally.is_behind() => Some(self.keep_back(conn, cx)),
+            // Woken when that is known. What the node closed in between is still read.
+            _ if conn.in_flight.get() > 0 && conn.tally.is_behind() => Some(Poll::Pending),
             Worth::Full if self.marks.is_empty() => None,
             Worth::Full => {
                 self.marks.clear();
