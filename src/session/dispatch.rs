@@ -214,6 +214,10 @@ impl Session {
             Consistency::Bounded => (0, needed.bound(&conn, s.side)),
             _ => (0, Bound::default()),
         };
+        if let Some(held) = s.held.as_mut().filter(|_| s.in_flight == 0) {
+            // What was written before and is not answered was lost, or will be sent again.
+            held.all_answered();
+        }
         let vouched = s.held.is_some() && !idempotent;
         if vouched {
             term = s.term;

@@ -166,6 +166,19 @@ fn time_does_not_run_out_while_the_master_may_be_dead() {
 }
 
 #[test]
+fn a_write_that_was_refused_in_the_end_holds_up_nothing_behind_it() {
+    let (mut stage, proxy, _link) =
+        linked(Duration::ZERO, &["--acks", "1", "--hold", "300ms", "--consistency", "eventual"]);
+    let mut client = proxy.client();
+    stage.nodes[0].kill();
+    // On its way to the master that dies, or not: it comes back unexecuted, waits, and is refused.
+    let refused = client.pipeline(&[vec!["MULTI"], vec!["INCR", "a"], vec!["EXEC"]]).expect("replies");
+    assert!(refused.iter().all(Reply::is_error), "{refused:?}");
+    let replies = client.pipeline(&[vec!["SET", "a", "1"], vec!["GET", "n"], vec!["GET", "b"]]).expect("replies");
+    assert!(replies[0].is_error() && replies[1].text() == "0" && replies[2] == Reply::Nil, "{replies:?}");
+}
+
+#[test]
 fn only_replicas_count_that_would_be_promoted_first() {
     let stage = plain_stage(2);
     let link = Link::to(stage.nodes[0].port);
