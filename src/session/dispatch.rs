@@ -106,6 +106,7 @@ impl Session {
             Consistency::Strong | Consistency::Bounded => (Side::Master, Needed::default()),
             Consistency::Session => match self.where_seen(s, out.topology, side) {
                 Err(conn) => {
+                    self.front.lead(out.topology, s.lane, &conn, s.reason);
                     return self.append(s, Chosen { conn, reason: s.reason, needed: Needed::default() }, out);
                 }
                 Ok(place) => place,

@@ -226,6 +226,14 @@ impl Front {
         self.decide(topology, want, lane, avoid)
     }
 
+    /// A read must go to `conn`: those of this round that may go anywhere join it, instead of a write of their own.
+    #[inline]
+    pub(super) fn lead(&self, topology: &Topology, lane: LaneId, conn: &Conn, reason: Reason) {
+        if !conn.is_dirty() {
+            self.choice.set(Some(Choice { epoch: topology.epoch, lane, node: conn.target.node, reason }));
+        }
+    }
+
     fn decide(&self, topology: &Topology, want: Want, lane: LaneId, mut avoid: Option<NodeId>) -> Way {
         let Some(shard) = topology.shards.first() else { return Way::Hold };
         let loads = LaneLoads { pool: &self.pool, lane };
