@@ -151,12 +151,10 @@ fn logins_of_any_number_keep_their_user() {
     let stage = plain_stage(0);
     let proxy = Proxy::start(&stage, &[]);
     let mut client = proxy.client();
-    let mut refused = 0;
+    // More than may be in use at once: those that were left make room (`upstream/lanes.rs` has the bound and its test).
     for i in 0..1100 {
-        let reply = call(&mut client, &format!("AUTH default any-{i}"));
-        refused += usize::from(reply.is_error());
+        assert_eq!(call(&mut client, &format!("AUTH default any-{i}")), ok(), "login {i}");
     }
-    assert!(refused > 0, "a bound on different logins");
     assert_eq!(call(&mut client, "ACL WHOAMI"), bulk("default"));
     assert_eq!(call(&mut client, "AUTH default any-1"), ok());
 }
