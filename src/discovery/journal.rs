@@ -10,7 +10,7 @@ use super::picture::{Picture, Portrait};
 use super::promotion::Doubt;
 use super::world::{Succession, World};
 use crate::metrics::{self, Cause};
-use crate::topology::{Hold, NodeId, NodeState, Relation};
+use crate::topology::{Hold, Lost, NodeId, NodeState};
 use crate::upstream::control::Error;
 
 /// Logs every node that came, left or changed its state between two pictures.
@@ -71,6 +71,7 @@ pub fn succession(world: &World, what: &Succession, cause: Cause) {
         info!(%set, master = %to, term, cause, "master verified");
         return;
     };
+    metrics::switched(set, what.lost.kept(), what.lost.bytes().unwrap_or(0));
     if let Some(keys) = what.emptied {
         metrics::master_emptied(set);
         error!(
@@ -79,16 +80,20 @@ pub fn succession(world: &World, what: &Succession, cause: Cause) {
         );
         return;
     }
-    match (what.relation, what.lost_bytes) {
+    match what.lost {
         _ if what.same_process => info!(%set, master = %to, term, cause, "the master began another line of offsets"),
-        (_, Some(0)) => info!(%set, %from, %to, term, cause, "new master, nothing lost"),
-        (Some(Relation::Descends { .. }), Some(bytes)) => warn!(
-            %set, %from, %to, term, cause, bytes,
-            "new master without the last bytes of the old stream: writes among them are lost, acknowledged or not"
-        ),
-        _ => warn!(
+        Lost::Nothing => info!(%set, %from, %to, term, cause, "new master, nothing lost"),
+        Lost::AtLeast(0) => info!(
             %set, %from, %to, term, cause,
-            "the master's data set is unrelated to the one before: check that it holds your data (restart without persistence?)"
+            "new master, it has all that the old one was seen to have: nothing lost, unless it was written after the old one was last asked"
+        ),
+        Lost::AtLeast(bytes) => warn!(
+            %set, %from, %to, term, cause, bytes,
+            "new master without at least that many bytes of the old stream: writes among them are lost, acknowledged or not"
+        ),
+        Lost::Unknown => warn!(
+            %set, %from, %to, term, cause,
+            "what was lost is unknown: nothing shows that the master's data set descends from the one before; check that it holds your data (restart without persistence?)"
         ),
     }
 }

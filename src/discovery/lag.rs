@@ -25,6 +25,8 @@ struct Sample {
 pub struct Samples {
     /// Ascending in time and offset; one entry per offset.
     ring: VecDeque<Sample>,
+    /// Where the line was when it first fell back: another life of the process, whose offsets are not its own.
+    fell_from: Option<i64>,
 }
 
 /// A replica's distance from its master.
@@ -38,6 +40,7 @@ impl Samples {
     /// Forgets everything: another master, another line of offsets.
     pub fn clear(&mut self) {
         self.ring.clear();
+        self.fell_from = None;
     }
 
     /// The master was asked at `asked` (before the question was sent) and told `offset`.
@@ -45,6 +48,7 @@ impl Samples {
         match self.ring.back_mut() {
             Some(newest) if newest.offset == offset => newest.last = asked.max(newest.last),
             Some(newest) if newest.offset > offset => {
+                self.fell_from.get_or_insert(newest.offset);
                 self.ring.clear();
                 self.ring.push_back(Sample { first: asked, last: asked, offset });
             }
@@ -73,6 +77,11 @@ impl Samples {
     /// The master's offset as last told.
     pub fn newest(&self) -> Option<i64> {
         self.ring.back().map(|s| s.offset)
+    }
+
+    /// The largest offset the master told before its line fell back, if it did.
+    pub fn furthest(&self) -> Option<i64> {
+        self.fell_from.or_else(|| self.newest())
     }
 
     /// Since when offsets are remembered at all.
@@ -127,6 +136,21 @@ mod tests {
             samples.push(start + at * MS, offset);
         }
         samples
+    }
+
+    #[test]
+    fn the_furthest_is_what_was_told_before_the_line_fell_back() {
+        let start = Instant::now();
+        let mut told = samples(start, &[(0, 100), (100, 362)]);
+        assert_eq!((told.furthest(), told.newest()), (Some(362), Some(362)));
+        for offset in [200, 500, 10] {
+            told.push(start + 200 * MS, offset);
+            assert_eq!((told.furthest(), told.newest()), (Some(362), Some(offset)));
+        }
+        told.clear();
+        assert_eq!(told.furthest(), None);
+        told.push(start, 20);
+        assert_eq!(told.furthest(), Some(20));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use super::sampling::Sampling;
 use super::seen::{Info, Link, Observation, Role, Seen};
 use super::stands::stands;
 use crate::config::SetConfig;
-use crate::topology::{Former, Kept, Lineage, NodeId, Relation, Switch, Tide, relation};
+use crate::topology::{Former, Kept, Lineage, Lost, NodeId, Relation, Switch, Tide, relation};
 
 /// Superseded replication ids remembered: one per switch.
 const PAST: usize = 64;
@@ -42,8 +42,8 @@ pub struct Succession {
     pub relation: Option<Relation>,
     /// It is the process that was master before: only its replication id is another one.
     pub same_process: bool,
-    /// Stream bytes of the old line, as last seen, that the new one does not have. `None`: not known.
-    pub lost_bytes: Option<u64>,
+    /// Of the old line.
+    pub lost: Lost,
     /// It restarted without the keys it had: so many.
     pub emptied: Option<u64>,
 }
@@ -277,15 +277,8 @@ impl World {
         let (address, newest) = (Arc::clone(&member.address), member.applied);
         let asked = member.asked_at.unwrap_or(now);
         let old = self.reign.take();
-        let last_told = self.samples.newest();
+        let furthest = self.samples.furthest();
         let related = old.as_ref().map(|old| relation(&old.lineage, &info.lineage));
-        let lost_bytes = match (related, last_told) {
-            (Some(Relation::Descends { common }), Some(told)) => {
-                Some(told.saturating_sub(common).max(0).unsigned_abs())
-            }
-            (Some(Relation::Same), _) => Some(0),
-            _ => None,
-        };
         let same_process = old.as_ref().is_some_and(|old| old.run_id == info.run_id);
         let restarted = !same_process && old.as_ref().is_some_and(|old| old.node == to);
         let bare = related == Some(Relation::Unrelated) && info.keys == 0 && (self.keys > 0 || self.emptied);
@@ -317,10 +310,12 @@ impl World {
         self.tide.publish(self.samples.marks(self.term));
         self.switch = old.map(|old| {
             let kept = Kept::of(&old.lineage, &info.lineage, same_process);
-            Arc::new(Switch { term: self.term, from: from.clone(), to: Arc::clone(&address), kept })
+            let lost = Lost::of(kept, furthest);
+            Arc::new(Switch { term: self.term, from: from.clone(), to: Arc::clone(&address), kept, lost })
         });
+        let lost = self.switch.as_ref().map_or(Lost::Unknown, |switch| switch.lost);
         self.reign = Some(Reign { node: to, run_id: info.run_id, lineage: info.lineage, config_epoch, confirmed });
-        Some(Succession { from, to: address, relation: related, same_process, lost_bytes, emptied: lost_keys })
+        Some(Succession { from, to: address, relation: related, same_process, lost, emptied: lost_keys })
     }
 
     fn succeed(&mut self, old: &Reign, to: NodeId, line: &Lineage) {
@@ -656,7 +651,7 @@ mod tests {
         tell(&mut world, 1, master(120, &[]), info("rb", "next", "line", 121), now);
         let succession = world.enthrone(1, 0, false, now).unwrap();
         assert_eq!(succession.relation, Some(Relation::Descends { common: 120 }));
-        assert_eq!(succession.lost_bytes, Some(30));
+        assert_eq!(succession.lost, Lost::AtLeast(30));
         let fenced = |world: &World| world.sights(now).iter().any(|s| s.id == 0 && s.superseded);
         for (what, role, info, still) in [
             ("still a master", master(200, &[]), info("ra", "line", "", -1), true),

@@ -10,9 +10,19 @@ use std::time::Duration;
 use metrics::{counter, gauge, histogram};
 
 use super::families::{
-    FAILOVER_SECONDS, FAILOVERS, MASTERS_EMPTIED, NOTIFICATIONS, PROBE_ERRORS, SENTINEL_EVENTS, SENTINEL_UP,
-    SWITCHOVERS,
+    FAILOVER_SECONDS, FAILOVERS, LOST_BYTES, MASTERS_EMPTIED, NOTIFICATIONS, PROBE_ERRORS, SENTINEL_EVENTS,
+    SENTINEL_UP, SWITCHES, SWITCHOVERS,
 };
+
+labels! {
+    /// What a new master has of the stream of the one before.
+    Kept {
+        All = "all",
+        Seen = "seen",
+        Part = "part",
+        Unknown = "unknown",
+    }
+}
 
 labels! {
     /// How redweir came to know of a new master.
@@ -85,6 +95,12 @@ fn failover_seconds(set: &str, cause: Cause, phase: Phase) -> metrics::Histogram
     histogram!(FAILOVER_SECONDS.name, &labels)
 }
 
+/// `set` has another master than before, which has that much of its line; `lost` bytes of it are known to be gone.
+pub fn switched(set: &str, kept: Kept, lost: u64) {
+    counter!(SWITCHES.name, "set" => set.to_owned(), "kept" => kept.label()).increment(1);
+    counter!(LOST_BYTES.name, "set" => set.to_owned()).increment(lost);
+}
+
 /// The master of `set` restarted without the keys it had.
 pub fn master_emptied(set: &str) {
     counter!(MASTERS_EMPTIED.name, "set" => set.to_owned()).increment(1);
@@ -115,6 +131,10 @@ pub fn sentinel_event(set: &str, event: &str) {
 /// which Prometheus could not tell from one that was there before.
 pub(super) fn introduce(set: &str) {
     counter!(MASTERS_EMPTIED.name, "set" => set.to_owned()).increment(0);
+    counter!(LOST_BYTES.name, "set" => set.to_owned()).increment(0);
+    for kept in Kept::ALL {
+        counter!(SWITCHES.name, "set" => set.to_owned(), "kept" => kept.label()).increment(0);
+    }
     for outcome in Telling::ALL {
         counter!(NOTIFICATIONS.name, "set" => set.to_owned(), "outcome" => outcome.label()).increment(0);
     }

@@ -110,6 +110,10 @@ families! {
     FAILOVERS: Counter "failovers_total", "Masters redweir switched to, by how it came to know (start: the first).";
     FAILOVER_SECONDS: Histogram "failover_seconds",
         "How long a failover took by phase: noticed (first sign to writes held), headless (to a new master), total.";
+    SWITCHES: Counter "switches_total",
+        "Changes of master by what the new one has of the old one's stream: all, all that was seen, part, unknown.";
+    LOST_BYTES: Counter "lost_bytes_total",
+        "Bytes of old masters' streams that the new ones do not have: those that redweir saw, there may be more.";
     MASTERS_EMPTIED: Counter "masters_emptied_total", "Masters that restarted without the keys they had.";
     NOTIFICATIONS: Counter "notifications_total",
         "Attempts to tell a script or hook of a switch, a node down or up: done, retried later, failed, dropped.";
@@ -127,6 +131,8 @@ pub(super) const FAILOVER_BOUNDS: &[f64] = &[0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0
 pub(super) fn describe() {
     describe_counter!(FAILOVERS.name, FAILOVERS.help);
     describe_histogram!(FAILOVER_SECONDS.name, FAILOVER_SECONDS.help);
+    describe_counter!(SWITCHES.name, SWITCHES.help);
+    describe_counter!(LOST_BYTES.name, LOST_BYTES.help);
     describe_counter!(MASTERS_EMPTIED.name, MASTERS_EMPTIED.help);
     describe_counter!(NOTIFICATIONS.name, NOTIFICATIONS.help);
     describe_counter!(SWITCHOVERS.name, SWITCHOVERS.help);

@@ -30,8 +30,8 @@ mod tenants;
 pub use cells::{BUCKETS, Cell, Cells, Count, Histogram, Kind, Queue, Reason};
 pub use clock::{Clock, Tick};
 pub use events::{
-    Cause, Outcome, Phase, Telling, failover, master_emptied, probe_error, sentinel_event, sentinel_up, switchover,
-    telling,
+    Cause, Kept, Outcome, Phase, Telling, failover, master_emptied, probe_error, sentinel_event, sentinel_up, switched,
+    switchover, telling,
 };
 pub use gauges::{NodeGauges, SetGauges, ShardGauges};
 pub use registry::Registry;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{Hold, Node, NodeState, Reader, Shard, Topology, Writes};
+use super::{Hold, Node, NodeState, Reader, Shard, Switch, Topology, Writes};
 use crate::metrics::{NodeGauges, SetGauges, ShardGauges};
 
 #[derive(Debug, Serialize)]
@@ -34,6 +34,18 @@ pub struct ShardPicture {
     pub lagging: usize,
     /// The master restarted without the keys it had.
     pub emptied: bool,
+    /// The change of master that this term began with; null in the first.
+    pub last_switch: Option<SwitchPicture>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct SwitchPicture {
+    pub from: Option<String>,
+    pub to: String,
+    /// What the new master has of the old one's stream: `all`, all that was `seen` of it, `part`, `unknown`.
+    pub kept: &'static str,
+    /// What it is known not to have; null: nothing is known.
+    pub lost_bytes_at_least: Option<u64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -145,6 +157,7 @@ impl ShardPicture {
             readers: shard.readers.len(),
             lagging: shard.lagging,
             emptied: shard.emptied,
+            last_switch: shard.switch.as_deref().map(SwitchPicture::of),
         }
     }
 
@@ -156,6 +169,17 @@ impl ShardPicture {
             held_for: self.held_for,
             readers: self.readers,
             lagging: self.lagging,
+        }
+    }
+}
+
+impl SwitchPicture {
+    fn of(switch: &Switch) -> Self {
+        Self {
+            from: switch.from.as_deref().map(str::to_owned),
+            to: switch.to.to_string(),
+            kept: switch.lost.kept().label(),
+            lost_bytes_at_least: switch.lost.bytes(),
         }
     }
 }

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use super::{Lineage, Relation, relation};
+use crate::metrics;
 
 /// How much of what the master before had written its successor has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +26,47 @@ pub struct Switch {
     pub from: Option<Arc<str>>,
     pub to: Arc<str>,
     pub kept: Kept,
+    pub lost: Lost,
+}
+
+/// How many bytes of the line before the new master does not have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lost {
+    Nothing,
+    /// So many of those that redweir saw the old master have. It may have written more after it was last asked, so that 0 is no
+    /// proof of anything.
+    AtLeast(u64),
+    /// Their offsets do not compare, or the old one never told any.
+    Unknown,
+}
+
+impl Lost {
+    /// `furthest`: the largest offset the old master told in its term.
+    pub fn of(kept: Kept, furthest: Option<i64>) -> Self {
+        match (kept, furthest) {
+            (Kept::All, _) => Lost::Nothing,
+            (Kept::UpTo(common), Some(told)) => Lost::AtLeast(u64::try_from(told).unwrap_or(0).saturating_sub(common)),
+            (Kept::UpTo(_), None) | (Kept::Unknown, _) => Lost::Unknown,
+        }
+    }
+
+    /// The bytes known to be lost. `None`: nothing is known.
+    pub fn bytes(self) -> Option<u64> {
+        match self {
+            Lost::Nothing => Some(0),
+            Lost::AtLeast(bytes) => Some(bytes),
+            Lost::Unknown => None,
+        }
+    }
+
+    pub fn kept(self) -> metrics::Kept {
+        match self {
+            Lost::Nothing => metrics::Kept::All,
+            Lost::AtLeast(0) => metrics::Kept::Seen,
+            Lost::AtLeast(_) => metrics::Kept::Part,
+            Lost::Unknown => metrics::Kept::Unknown,
+        }
+    }
 }
 
 impl Kept {
@@ -54,6 +96,24 @@ mod tests {
             (line("c", "b", 329), false, Kept::Unknown),
         ] {
             assert_eq!(Kept::of(&old, &new, same_process), kept, "{new:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_lost_is_never_said_to_be_less_or_more_certain_than_offsets_show() {
+        for (kept, furthest, lost, bytes, label) in [
+            (Kept::All, Some(500), Lost::Nothing, Some(0), "all"),
+            (Kept::All, None, Lost::Nothing, Some(0), "all"),
+            (Kept::UpTo(328), Some(362), Lost::AtLeast(34), Some(34), "part"),
+            (Kept::UpTo(328), Some(329), Lost::AtLeast(1), Some(1), "part"),
+            (Kept::UpTo(328), Some(328), Lost::AtLeast(0), Some(0), "seen"),
+            (Kept::UpTo(328), Some(100), Lost::AtLeast(0), Some(0), "seen"),
+            (Kept::UpTo(328), Some(-1), Lost::AtLeast(0), Some(0), "seen"),
+            (Kept::UpTo(328), None, Lost::Unknown, None, "unknown"),
+            (Kept::Unknown, Some(362), Lost::Unknown, None, "unknown"),
+        ] {
+            let found = Lost::of(kept, furthest);
+            assert_eq!((found, found.bytes(), found.kept().label()), (lost, bytes, label), "{kept:?} {furthest:?}");
         }
     }
 }

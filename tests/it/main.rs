@@ -15,6 +15,7 @@ mod lag;
 mod late;
 mod levels;
 mod links;
+mod lost;
 mod many;
 mod operator;
 mod pinned;
