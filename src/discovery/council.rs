@@ -142,7 +142,9 @@ impl Voices {
 
     fn configure(&mut self, id: u64, config: Config, now: Instant) -> Vec<Effect> {
         self.highest = self.highest.max(config.epoch);
-        if config.failover {
+        // One that names the promoted node already is past what writes are held for, though it may keep its flag for long: until
+        // every replica follows, or for ever when the promoted node dies first and another Sentinel promotes the old one.
+        if config.failover && config.master == config.watched {
             self.fails_over(&config.watched, now);
         }
         let mut nodes = vec![config.master.clone(), config.watched.clone()];
@@ -181,6 +183,8 @@ impl Voices {
         match event {
             Event::Failover { master, chosen } => {
                 let new = self.fails_over(&master, now);
+                // Who is chosen is a replica: a failover in which it was the master is over, told or not.
+                self.failovers.retain(|f| chosen.as_ref() != Some(&f.master));
                 if let Some(known) = self.failovers.iter_mut().find(|f| f.master == master) {
                     // Of the latest attempt: one that just begins has chosen nobody.
                     known.chosen.clone_from(&chosen);
@@ -384,6 +388,50 @@ mod tests {
         assert_eq!(held(now + FAILOVER_HOLD), [true], "bounded from its beginning, however often it is heard of");
         voices.hear(1, News::Event(Event::Switched { from: "a:1".into(), to: "c:1".into() }), now);
         assert!(on(&voices, now).is_empty());
+    }
+
+    #[test]
+    fn a_failover_that_promoted_is_over_for_the_node_it_took_the_role_from() {
+        let now = Instant::now();
+        let event = |master: &str, chosen: Option<&str>| {
+            News::Event(Event::Failover { master: master.into(), chosen: chosen.map(str::to_owned) })
+        };
+        let switched = || News::Event(Event::Switched { from: "a:1".into(), to: "b:1".into() });
+        let leader = |master: &str| {
+            let watched = "a:1".to_owned();
+            News::Config(Config { epoch: 2, master: master.into(), watched, failover: true, ..Config::default() })
+        };
+        let table = [
+            ("the leader's flag before it promoted", vec![leader("a:1")], vec!["a:1"]),
+            ("the leader names the promoted node", vec![leader("b:1")], vec![]),
+            (
+                "observers switched, the leader keeps its flag",
+                vec![event("a:1", Some("b:1")), switched(), leader("b:1")],
+                vec![],
+            ),
+            (
+                "back to the first, whose failover never ended",
+                vec![event("a:1", Some("b:1")), event("b:1", None), event("b:1", Some("a:1"))],
+                vec!["b:1"],
+            ),
+            (
+                "back to the first, and the former leader keeps its flag",
+                vec![event("a:1", Some("b:1")), switched(), event("b:1", Some("a:1")), leader("b:1")],
+                vec!["b:1"],
+            ),
+            (
+                "another one is chosen in the second",
+                vec![event("a:1", Some("b:1")), event("b:1", Some("c:1"))],
+                vec!["a:1", "b:1"],
+            ),
+        ];
+        for (what, news, on) in table {
+            let mut voices = voices(1, now);
+            for news in news {
+                voices.hear(1, news, now);
+            }
+            assert_eq!(voices.failovers(now).map(|f| f.master.as_str()).collect::<Vec<_>>(), on, "{what}");
+        }
     }
 
     #[test]

@@ -133,6 +133,8 @@ impl Theatre {
     pub fn mend(&mut self) {
         self.trouble(&Faults::default());
         let master = self.master();
+        // Nobody re-points a node under Sentinel's hands.
+        self.linked.wait_sentinels(master);
         for node in self.replicas() {
             let port = self.linked.links[master].port.to_string();
             if self.linked.stage.info(node, "master_port").ok() != Some(port) {

@@ -90,6 +90,9 @@ impl Report {
         let shown: Vec<String> =
             broken.iter().take(SHOWN).map(|(f, v)| format!("{f:?} {:?} {:?}: {}", v.kind, v.level, v.text)).collect();
         assert!(broken.is_empty(), "{} promises broken:\n{}", broken.len(), shown.join("\n"));
+        if let Some(row) = self.rows.get(&Fault::Planned) {
+            assert_eq!(row.lost, 0, "acknowledged writes were lost though nothing was killed");
+        }
         if self.rows.contains_key(&Fault::Delay) || self.rows.contains_key(&Fault::Kill) {
             let seen = |row: &Verdict| row.violations.iter().any(|v| v.level == Some(Level::Eventual));
             assert!(self.rows.values().any(seen), "level eventual showed nothing wrong: the checker saw nothing");

@@ -35,7 +35,7 @@ impl Linked {
         for _ in 0..plan.sentinels {
             linked.stage.spawn_sentinel(linked.links[0].port).expect("a Sentinel");
         }
-        linked.wait_sentinels();
+        linked.wait_sentinels(0);
         linked
     }
 
@@ -48,7 +48,11 @@ impl Linked {
         });
     }
 
-    fn wait_sentinels(&self) {
+    /// Every Sentinel knows this node for the master, all replicas and its like, and none is in the middle of a failover: one that
+    /// is may refuse the next for long, and is not told of a master that it takes for its own already.
+    #[track_caller]
+    pub fn wait_sentinels(&self, master: usize) {
+        let port = self.links[master].port.to_string();
         let others = self.stage.sentinels.len().saturating_sub(1).to_string();
         let replicas = (self.stage.nodes.len() - 1).to_string();
         for sentinel in &self.stage.sentinels {
@@ -59,9 +63,15 @@ impl Linked {
                     let at = said.items().iter().step_by(2).position(|item| item.text() == name)?;
                     Some(said.items().get(at * 2 + 1)?.text())
                 };
-                match (field("num-slaves"), field("num-other-sentinels")) {
-                    (Some(r), Some(o)) if r == replicas && o == others => Ok(()),
-                    other => Err(format!("{other:?}")),
+                let wanted = [
+                    ("port", port.as_str()),
+                    ("flags", "master"),
+                    ("num-slaves", &replicas),
+                    ("num-other-sentinels", &others),
+                ];
+                match wanted.iter().find(|(name, value)| field(name).as_deref() != Some(*value)) {
+                    Some((name, value)) => Err(format!("{name} is {:?}, not {value}", field(name))),
+                    None => Ok(()),
                 }
             });
         }
