@@ -3,6 +3,7 @@
 #                         package index that we know: REDWEIR_VALKEY8_SERVER=... names yours
 #   make clients          unmodified client libraries through redweir, a planned failover and a kill -9 in the middle;
 #                         REDWEIR=... takes that binary and builds none, SECONDS=24, CLIENTS=redis-py for a part, VERBOSE=1 for the errors
+#   make chaos            every fault in front of every kind of client: what each cost
 
 .PHONY: test-versions clients clients-python clients-node clients-rust
 
@@ -54,3 +55,10 @@ $(CLIENTS_DIR)/node/installed: tests/clients/node/package.json tests/clients/nod
 # A workspace of its own: the crate under test knows nothing of it.
 clients-rust:
 	$(CARGO) build --quiet --manifest-path tests/clients/rust/Cargo.toml --target-dir $(CLIENTS_DIR)/rust
+
+# Every fault in front of every kind of client, with and without Sentinel (3 minutes); prints each cell and what missed its bar.
+# REDWEIR=... takes that binary, REDWEIR_FAULTS=kill,byhand a part.
+.PHONY: chaos
+chaos: servers
+	$(if $(REDWEIR),,$(CARGO) build --release --bin redweir)
+	REDWEIR=$(or $(REDWEIR),target/release/redweir) REDWEIR_CHAOS=all $(CARGO) test --test chaos -- --nocapture --test-threads 1

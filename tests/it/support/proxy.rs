@@ -157,8 +157,9 @@ pub fn source(stage: &Stage) -> Vec<String> {
     flags
 }
 
-fn command() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_redweir"))
+/// The binary under test: REDWEIR names another one, say a release build.
+pub fn command() -> Command {
+    Command::new(std::env::var_os("REDWEIR").unwrap_or_else(|| env!("CARGO_BIN_EXE_redweir").into()))
 }
 
 /// Runs redweir until it ends by itself: its status and everything it printed.
