@@ -51,6 +51,7 @@
 //!
 //! # Where the code departs from the design
 //!
+//! * A room more than the design has: [`socket`], one read or write with nothing around the system call.
 //! * PING and ECHO are forwarded like reads, not answered here: only a node knows whether the user may use them.
 //! * A name that is in no table goes to the master on a connection of its own: it may be a renamed MULTI.
 //! * Nothing is read ahead of a session that waits; the kernel's buffer does that. So there is no such setting.
