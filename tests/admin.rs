@@ -161,6 +161,7 @@ async fn topology_as_json_and_as_page() {
     let shard = serde_json::json!({
         "slots": "0-16383", "term": 4, "lineage": {"id": "aaaa", "previous": "bbbb", "branch": 77},
         "master": "10.0.0.1:6379", "writes": "open", "held_for": null, "readers": 1, "lagging": 1, "emptied": false,
+        "last_switch": null,
     });
     assert_eq!(set["shards"], serde_json::json!([shard]));
     let reader = serde_json::json!({
