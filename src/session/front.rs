@@ -230,7 +230,16 @@ impl Front {
     #[inline]
     pub(super) fn lead(&self, topology: &Topology, lane: LaneId, conn: &Conn, reason: Reason) {
         if !conn.is_dirty() {
-            self.choice.set(Some(Choice { epoch: topology.epoch, lane, node: conn.target.node, reason }));
+            self.choose(topology, lane, conn.target.node, reason);
+        }
+    }
+
+    /// The reads that follow in this round join those that go to `node`. Not while all replicas lag: each read is decided by
+    /// itself then, for the master's share is one of reads.
+    #[inline]
+    fn choose(&self, topology: &Topology, lane: LaneId, node: NodeId, reason: Reason) {
+        if !matches!(reason, Reason::Lag | Reason::LeastLagging) {
+            self.choice.set(Some(Choice { epoch: topology.epoch, lane, node, reason }));
         }
     }
 
@@ -250,9 +259,8 @@ impl Front {
             };
             if let Some(conn) = self.conn(topology, lane, node) {
                 let reason = if retry { Reason::Retry } else { reason };
-                // While all lag each read is decided by itself: the master's share is one of reads.
-                if want == Want::Read && !matches!(reason, Reason::Lag | Reason::LeastLagging) {
-                    self.choice.set(Some(Choice { epoch: topology.epoch, lane, node, reason }));
+                if want == Want::Read {
+                    self.choose(topology, lane, node, reason);
                 }
                 return Way::Conn { conn, reason };
             }
