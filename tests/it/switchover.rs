@@ -502,6 +502,8 @@ fn counting(proxy: &Proxy, switchovers: impl FnOnce()) {
     switchovers();
     stop.store(true, std::sync::atomic::Ordering::Relaxed);
     let mut client = proxy.client();
+    // What others have written a replica may not have yet.
+    assert_eq!(call(&mut client, "REDWEIR CONSISTENCY STRONG"), ok());
     for counted in clients {
         let (key, reached) = counted.join().expect("every step followed the last one");
         assert_eq!(call(&mut client, &format!("GET {key}")).int(), Some(reached));
