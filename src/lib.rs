@@ -33,6 +33,9 @@
 //! on; if another took over, only what had been received when a ROLE still showed an offset that the new one has
 //! (`discovery/stands.rs`, `upstream/conn/line.rs`, `session/relay/withheld.rs`).
 //!
+//! A master that answers nothing may be at something long: its connections stand, and what is on them waits, until it answers,
+//! another is master, they break, or the time is up that writes are held for (`session/front/judge.rs`).
+//!
 //! # What a session has seen
 //!
 //! At level `session` a run is followed by a ROLE on its connection: the offset in the answer bounds what the run saw, and is

@@ -45,7 +45,7 @@ fn flip(world: &World, before: Option<NodeState>, node: &Portrait) {
         ),
         // Before anybody is master, saying so is no offence.
         NodeState::Fenced if world.reign.is_none() => info!(%set, node = %address, "node says master"),
-        NodeState::Down | NodeState::Fenced | NodeState::Lagging => {
+        NodeState::Down | NodeState::Silent | NodeState::Fenced | NodeState::Lagging => {
             warn!(%set, node = %address, was, state, %cause, "node state changed");
         }
         NodeState::Unknown => info!(%set, node = %address, "node found"),

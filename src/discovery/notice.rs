@@ -109,9 +109,10 @@ pub fn changes(before: &Picture, now: &Picture, reign: Option<NodeId>) -> Vec<No
         let was = before.portrait(node.id).filter(|old| old.address == node.address).map(|old| old.state);
         let instance = || Instance { node: node.address.to_string(), master: master.address.to_string() };
         match (was, node.state) {
-            (Some(NodeState::Down), NodeState::Down | NodeState::Unknown) | (None, NodeState::Unknown) => None,
-            (_, NodeState::Down) => Some(Notice::Down(instance())),
-            (Some(NodeState::Down), _) => Some(Notice::Up(instance())),
+            (Some(was), is) if was.is_down() && (is.is_down() || is == NodeState::Unknown) => None,
+            (None, NodeState::Unknown) => None,
+            (_, is) if is.is_down() => Some(Notice::Down(instance())),
+            (Some(was), _) if was.is_down() => Some(Notice::Up(instance())),
             _ => None,
         }
     };

@@ -9,6 +9,7 @@ use crate::command::Names;
 use crate::topology::{
     Former, Hold, Laggard, Lineage, Node, NodeId, NodeState, Reader, Shard, Stands, Topology, Writes,
 };
+use crate::upstream::control::Error;
 
 /// A node without its live figures.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -152,6 +153,7 @@ fn portrait(member: &Member, world: &World, open: bool) -> Portrait {
 fn state(member: &Member, reigns: bool, open: bool) -> NodeState {
     match &member.health {
         Health::Unknown => return NodeState::Unknown,
+        Health::Down(Error::Timeout) if reigns => return NodeState::Silent,
         Health::Down(_) => return NodeState::Down,
         Health::Rejected(_) => return NodeState::Rejected,
         Health::Up | Health::Suspect(_) => {}

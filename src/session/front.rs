@@ -4,6 +4,7 @@
 //! made before its node lost a role is never chosen again.
 
 mod follow;
+mod judge;
 
 use std::cell::{Cell, RefCell, RefMut};
 use std::collections::HashMap;
@@ -28,8 +29,9 @@ use crate::command::Rules;
 use crate::config::{ClientAuth, Limits, ListenerConfig, Login};
 use crate::metrics::{Cells, Clock, Reason};
 use crate::route::{self, Decision, Loads, Picker, Want};
-use crate::topology::{Hint, NodeId, NodeState, Shard, Stands, Topology, View, Writes};
+use crate::topology::{Hint, NodeId, NodeState, Shard, Topology, View, Writes};
 use crate::upstream::{Conn, Event, Lane, LaneId, Pool, Settings, Target, Verdict};
+use judge::Patience;
 
 /// Bytes read from a client at once; one buffer serves all sessions of a worker.
 pub const SCRATCH: usize = 64 * 1024;
@@ -101,6 +103,8 @@ pub struct Front {
     sessions: RefCell<HashMap<u64, Weak<Session>>>,
     /// Grows each time `waiting` is emptied, so that nobody is in it twice.
     round: Cell<u64>,
+    /// With a master that answers nothing.
+    patience: Cell<Patience>,
     pub(super) node_login: Option<Login>,
     pub(super) connect_timeout: Duration,
     /// Looks after replies that wait for copies.
@@ -170,6 +174,7 @@ impl Front {
             waiting: RefCell::default(),
             sessions: RefCell::default(),
             round: Cell::new(1),
+            patience: Cell::default(),
             node_login,
             connect_timeout,
             witness: Witness::default(),
@@ -302,6 +307,10 @@ impl Front {
         route::route(want, self.listener.read_policy, shard, &mut picker, &loads, None)
     }
 
+    fn judge(&self, topology: &Topology, target: &Target) -> Verdict {
+        judge::judge(topology, target, self.patience.get())
+    }
+
     /// Whether a connection of one's own may stay: its node lives, in the same life, and no other is the master instead.
     pub fn still_serves(&self, target: &Target, want: Want) -> bool {
         let mut cache = self.snapshot.borrow_mut();
@@ -310,18 +319,18 @@ impl Front {
             Some(Writes::Open(master)) => want == Want::Master && *master != target.node,
             _ => false,
         };
-        !moved && matches!(judge(topology, target), Verdict::Keep | Verdict::Withhold)
+        !moved && matches!(self.judge(topology, target), Verdict::Keep | Verdict::Withhold)
     }
 
     /// Whether the node of a connection may be master no longer, so that its answers are to be kept back.
     pub fn is_doubted(&self, target: &Target) -> bool {
         let mut cache = self.snapshot.borrow_mut();
-        judge(cache.load(), target) == Verdict::Withhold
+        self.judge(cache.load(), target) == Verdict::Withhold
     }
 
     /// Another is master: by when the connection's answers must have come to stand. `None`: they all do.
     pub fn replaced(&self, target: &Target) -> Option<Option<Instant>> {
-        match judge(&self.topology(), target) {
+        match self.judge(&self.topology(), target) {
             Verdict::Replaced(then) => Some(then),
             _ => None,
         }
@@ -329,7 +338,7 @@ impl Front {
 
     /// Whether the node of a connection still runs, whatever its role.
     pub fn lives(&self, target: &Target) -> bool {
-        judge(&self.topology(), target) != Verdict::Kill
+        self.judge(&self.topology(), target) != Verdict::Kill
     }
 
     /// Every replica that could be reached, in rotation or not.
@@ -451,24 +460,6 @@ fn fits(topology: &Topology, target: &Target, master: bool) -> bool {
 
 fn is_master(shard: &Shard, node: NodeId) -> bool {
     shard.writes == Writes::Open(node)
-}
-
-fn judge(topology: &Topology, target: &Target) -> Verdict {
-    match topology.node(target.node) {
-        None => Verdict::Kill,
-        Some(node) if node.state == NodeState::Down => Verdict::Kill,
-        Some(node) => {
-            let same_life = node.generation == target.generation;
-            let former = topology.shards.first().and_then(|shard| shard.former);
-            match former.filter(|former| former.node == target.node).map(|former| former.stands) {
-                Some(Stands::Unknown) => Verdict::Withhold,
-                Some(Stands::Until(then)) if !same_life => Verdict::Replaced(Some(then)),
-                Some(Stands::None) if !same_life => Verdict::Replaced(None),
-                _ if same_life => Verdict::Keep,
-                _ => Verdict::Retire,
-            }
-        }
-    }
 }
 
 struct LaneLoads<'a> {

@@ -121,6 +121,9 @@ pub enum NodeState {
     Unknown,
     /// No answer within `down_after`, or connection refused. -> any, when it answers.
     Down,
+    /// The last verified master, and it answers nothing: it hangs, or is at something long. -> `Master`, when it answers;
+    /// `Down`, when it ends or another is master.
+    Silent,
     /// Answers -LOADING. -> any.
     Loading,
     /// The shard's verified master. -> `Fenced`, `Down`, `Replica`.
@@ -138,10 +141,15 @@ pub enum NodeState {
 }
 
 impl NodeState {
+    /// Answers nothing, for whatever reason.
+    pub const fn is_down(self) -> bool {
+        matches!(self, NodeState::Down | NodeState::Silent)
+    }
     pub const fn label(self) -> &'static str {
         match self {
             NodeState::Unknown => "unknown",
             NodeState::Down => "down",
+            NodeState::Silent => "silent",
             NodeState::Loading => "loading",
             NodeState::Master => "master",
             NodeState::Replica => "replica",

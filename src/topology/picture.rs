@@ -196,7 +196,7 @@ fn role(node: &Node, is_master: bool, reader: Option<&Reader>) -> &'static str {
 
 fn answers(state: NodeState) -> bool {
     match state {
-        NodeState::Unknown | NodeState::Down | NodeState::Rejected => false,
+        NodeState::Unknown | NodeState::Down | NodeState::Silent | NodeState::Rejected => false,
         NodeState::Loading | NodeState::Master | NodeState::Replica => true,
         NodeState::Lagging | NodeState::Unlinked | NodeState::Fenced => true,
     }
@@ -332,6 +332,7 @@ mod tests {
             (Fenced, false, false, "none", false, true, false),
             (Loading, false, false, "none", false, true, false),
             (Down, false, false, "none", false, false, false),
+            (Silent, false, false, "none", false, false, false),
             (Unknown, false, false, "none", false, false, false),
             (Rejected, false, false, "none", false, false, false),
         ];

@@ -1,8 +1,10 @@
-//! A master that stops without a word: nothing that was asked of it waits for ever, and nothing that needs it is lost in silence.
+//! A master that stops without a word: what was asked of it waits for it as at a direct connection, but not for ever and not
+//! beyond a switch, and nothing that needs it is lost in silence.
 
 use std::io::ErrorKind;
+use std::time::Duration;
 
-use crate::support::{Client, Proxy, call, plain_stage, wait};
+use crate::support::{Client, Plan, Proxy, Reply, Stage, bulk, call, ok, plain_stage, stage, turn, wait};
 
 /// Sends without waiting for an answer.
 #[track_caller]
@@ -57,4 +59,138 @@ fn requests_to_a_hung_master_end_when_it_is_down_and_later_ones_are_refused_in_t
         reply if reply.is_error() => Err(reply.text()),
         _ => Ok(()),
     });
+}
+
+/// redweir has concluded that the master answers nothing.
+#[track_caller]
+fn wait_silent(proxy: &Proxy) {
+    wait("a silent master", || match proxy.nodes() {
+        nodes if nodes.iter().any(|node| node["state"] == "silent") => Ok(()),
+        nodes => Err(format!("{nodes:?}")),
+    });
+}
+
+#[track_caller]
+fn read(client: &mut Client, what: &str) -> Reply {
+    client.read().unwrap_or_else(|e| panic!("{what}: {e}"))
+}
+
+/// A master that is down for redweir long before it is for Sentinel.
+fn patient_stages() -> [Stage; 2] {
+    let plan = |sentinels| Plan {
+        replicas: 1,
+        sentinels,
+        quorum: 1,
+        down_after: Duration::from_secs(600),
+        extra: vec!["enable-debug-command yes".into()],
+        ..Plan::default()
+    };
+    [stage(plan(0)), stage(plan(1))]
+}
+
+#[test]
+fn what_a_silent_master_was_sent_is_answered_on_the_same_connections_when_it_is_back() {
+    let _turn = turn();
+    for mut stage in patient_stages() {
+        let proxy = Proxy::start(&stage, &["--down-after", "500ms"]);
+        proxy.wait_readers(1);
+        let mut clients: Vec<(&str, Client)> = Vec::new();
+        let mut open = |what, before: &[&str]| {
+            let mut client = proxy.client();
+            for line in before {
+                assert!(!call(&mut client, line).is_error(), "{line}");
+            }
+            clients.push((what, client));
+        };
+        open("INCR n", &["SET key 0"]);
+        open("EXEC", &["WATCH key", "MULTI", "INCR n"]);
+        open("MULTI\r\nINCR n\r\nEXEC", &["PING"]);
+        open("BLPOP queue 0", &["PING"]);
+        open("SUBSCRIBE news", &["PING"]);
+        let lost = || proxy.metric("redweir_errors_total", &["source=\"connection_lost\""]);
+        let before = lost();
+        stage.nodes[0].stop();
+        for (line, client) in &mut clients {
+            send(client, line);
+        }
+        wait_silent(&proxy);
+        let mut held = proxy.client();
+        send(&mut held, "INCR n");
+        wait("a write that is held", || match proxy.metric("redweir_held_total", &[]) {
+            held if held >= 1.0 => Ok(()),
+            held => Err(held.to_string()),
+        });
+        stage.nodes[0].cont();
+        assert!(matches!(read(&mut held, "held"), Reply::Int(_)));
+        let mut replies = clients.iter_mut().map(|(line, client)| (read(client, line), client));
+        let mut next = || replies.next().expect("a client");
+        assert!(matches!(next().0, Reply::Int(_)));
+        assert!(matches!(next().0.items(), [Reply::Int(_)]));
+        let (begun, unit) = next();
+        assert_eq!((begun, read(unit, "MULTI").text()), (ok(), "QUEUED".into()));
+        assert!(matches!(read(unit, "EXEC").items(), [Reply::Int(_)]));
+        call(&mut held, "RPUSH queue served");
+        assert_eq!(next().0.items(), [bulk("queue"), bulk("served")]);
+        let (confirmed, subscriber) = next();
+        assert_eq!(confirmed.items().first(), Some(&bulk("subscribe")));
+        assert_eq!(call(&mut held, "PUBLISH news now"), Reply::Int(1));
+        assert_eq!(read(subscriber, "news").items().last(), Some(&bulk("now")));
+        assert_eq!(call(&mut held, "GET n"), bulk("4"), "each once");
+        assert_eq!(proxy.metric("redweir_unknown_outcome_total", &[]), 0.0);
+        assert_eq!(lost(), before, "no connection was given up");
+        assert_eq!(proxy.metric("redweir_pins_lost_total", &[]), 0.0);
+    }
+}
+
+#[test]
+fn who_makes_the_master_silent_gets_its_answer() {
+    let _turn = turn();
+    for stage in patient_stages() {
+        let proxy = Proxy::start(&stage, &["--down-after", "500ms", "--allow", "DEBUG"]);
+        proxy.wait_readers(1);
+        let busy = "local function now() local t = redis.call('TIME') return t[1] + t[2] / 1000000 end \
+                    local began = now() while now() - began < 2 do end return redis.call('INCR', 'n')";
+        let mut caller = proxy.client();
+        for (line, reply) in [(vec!["DEBUG", "SLEEP", "2"], ok()), (vec!["EVAL", busy, "0"], Reply::Int(1))] {
+            let args: Vec<&[u8]> = line.iter().map(|arg| arg.as_bytes()).collect();
+            caller.send(&redweir::demo::client::encode(&args)).expect("sent");
+            wait_silent(&proxy);
+            assert_eq!(read(&mut caller, line[0]), reply);
+        }
+        // A read that is long on every node that it may be asked of.
+        let long = busy.replace("redis.call('INCR', 'n')", "redis.call('GET', 'n')");
+        assert_eq!(caller.call(&["EVAL_RO", &long, "1", "n"]).expect("an answer"), bulk("1"));
+        assert_eq!(proxy.metric("redweir_unknown_outcome_total", &[]), 0.0);
+    }
+}
+
+#[test]
+fn what_a_hung_master_was_sent_ends_with_the_switch() {
+    let _turn = turn();
+    let mut stage = stage(Plan { replicas: 2, down_after: Duration::from_secs(2), ..Plan::default() });
+    let proxy = Proxy::start(&stage, &["--down-after", "500ms", "--hold", "60s"]);
+    proxy.wait_readers(2);
+    let mut writer = proxy.client();
+    call(&mut writer, "SET key 0");
+    let mut pinned = proxy.client();
+    for line in ["WATCH key", "MULTI", "SET key 1"] {
+        call(&mut pinned, line);
+    }
+    let mut waiting = proxy.client();
+    call(&mut waiting, "PING");
+    let old = stage.nodes[0].address();
+    stage.nodes[0].stop();
+    for (client, line) in [(&mut writer, "SET key 2"), (&mut pinned, "EXEC"), (&mut waiting, "BLPOP queue 0")] {
+        send(client, line);
+    }
+    wait_silent(&proxy);
+    for (client, line) in [(&mut writer, "SET"), (&mut pinned, "EXEC")] {
+        ends(client, line);
+        let shard = &proxy.set()["shards"][0];
+        assert!(shard["master"].as_str().is_some_and(|master| master != old), "{line} ended before: {shard}");
+    }
+    let mut other = proxy.client();
+    assert_eq!(call(&mut other, "RPUSH queue served"), Reply::Int(1));
+    assert_eq!(read(&mut waiting, "BLPOP").items(), [bulk("queue"), bulk("served")], "it is sent again");
+    stage.nodes[0].cont();
 }

@@ -3,9 +3,9 @@
 //! Part of [`Front`]. Invariant: it tells that it has let go only while nothing of any session is on its way to the master.
 
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::{Front, judge};
+use super::Front;
 use crate::topology::Hold;
 
 /// While a switchover waits for it, a worker looks this often whether it has let go of the master.
@@ -18,6 +18,7 @@ impl Front {
         self.note_term();
         let seat = self.view.enlist();
         loop {
+            let patience = self.patience.get().end();
             let waited_for = self.planned_hold().is_some_and(|(_, epoch)| seat.epoch() < epoch);
             tokio::select! {
                 changed = epochs.changed() => match changed {
@@ -25,6 +26,9 @@ impl Front {
                     Err(_) => return,
                 },
                 () = tokio::time::sleep(LET_GO_EVERY), if waited_for => {}
+                () = tokio::time::sleep_until(patience.unwrap_or_else(Instant::now).into()), if patience.is_some() => {
+                    self.heed();
+                }
             }
             if let Some((why, epoch)) = self.planned_hold()
                 && !self.sessions().iter().any(|session| session.clings(why))
@@ -37,7 +41,8 @@ impl Front {
     fn heed(&self) {
         self.note_term();
         let topology = self.topology();
-        self.pool.sweep(topology.epoch, |target| judge(&topology, target));
+        self.patience.set(self.patience.get().at(&topology, self.listener.hold, Instant::now()));
+        self.pool.sweep(topology.epoch, |target| self.judge(&topology, target));
         self.round.set(self.round.get() + 1);
         for (_, waker) in self.waiting.take() {
             waker.wake();
