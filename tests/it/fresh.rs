@@ -1,16 +1,10 @@
 //! Fresh reads: a client sees what it wrote and never goes back in time, though replicas lag.
 //!
-//! A replica is made to lag by CLIENT PAUSE WRITE: it goes on reading its stream, applies nothing, and answers reads.
+//! A replica is made to lag by CLIENT PAUSE WRITE (`support::freeze`).
 
-use crate::support::{Client, Counts, Plan, Proxy, Stage, call, plain_stage, settle, stage, turn, wait};
+use crate::support::{Client, Counts, Plan, Proxy, Stage, call, freeze, plain_stage, settle, stage, turn, wait};
 
 const ROUNDS: i64 = 400;
-
-/// Stops replica `n` from applying anything.
-#[track_caller]
-fn freeze(stage: &Stage, n: usize) {
-    assert_eq!(call(&mut stage.nodes[n].connect().expect("a replica"), "CLIENT PAUSE 60000 WRITE").text(), "OK");
-}
 
 /// A master, a replica that stands still and one that does not.
 #[track_caller]

@@ -64,6 +64,12 @@ pub fn settle(stage: &mut Stage, master: usize) {
     stage.wait_linked(master).unwrap_or_else(|e| panic!("{e}"));
 }
 
+/// Stops replica `n` from applying anything: it goes on reading its stream, and answers reads.
+#[track_caller]
+pub fn freeze(stage: &Stage, n: usize) {
+    assert_eq!(call(&mut stage.nodes[n].connect().expect("a replica"), "CLIENT PAUSE 60000 WRITE").text(), "OK");
+}
+
 pub fn bulk(text: &str) -> Reply {
     Reply::Bulk(text.as_bytes().to_vec())
 }

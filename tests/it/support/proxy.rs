@@ -1,7 +1,7 @@
 //! The redweir process under test.
 
 use std::fs::File;
-use std::io::{Read, Seek};
+use std::io::{Read, Seek, Write};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -61,6 +61,20 @@ impl Proxy {
         proxy
     }
 
+    /// By a config file, which must make it listen on the port that `text` is given; returns when it is ready.
+    #[track_caller]
+    pub fn with_file(text: impl FnOnce(u16) -> String) -> Proxy {
+        let (port, admin) = (free_port().expect("a port"), free_port().expect("a port"));
+        let mut file = tempfile::NamedTempFile::new().expect("a file");
+        let head = format!("admin = \"127.0.0.1:{admin}\"\nworkers = 1\nlog = \"warn\"\n");
+        file.write_all((head + &text(port)).as_bytes()).expect("written");
+        // Read by the time the admin port answers.
+        let path = file.path().to_string_lossy().into_owned();
+        let proxy = Self::launch(port, admin, &["--config".to_owned(), path]);
+        proxy.wait_ready();
+        proxy
+    }
+
     #[track_caller]
     pub fn wait_ready(&self) {
         wait("redweir", || match http::get(self.admin, "/readyz") {
@@ -87,10 +101,15 @@ impl Proxy {
     /// The first set of `/topology`.
     #[track_caller]
     pub fn set(&self) -> serde_json::Value {
+        self.set_at(0)
+    }
+
+    #[track_caller]
+    pub fn set_at(&self, index: usize) -> serde_json::Value {
         let (status, body) = http::get(self.admin, "/topology").expect("/topology");
         assert_eq!(status, 200, "{body}");
         let json: serde_json::Value = serde_json::from_str(&body).expect("JSON");
-        json["sets"][0].clone()
+        json["sets"][index].clone()
     }
 
     #[track_caller]
