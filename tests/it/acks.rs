@@ -4,22 +4,29 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use crate::support::link::{Faults, Link};
-use crate::support::{Client, Plan, Proxy, Reply, Stage, call, connect, plain_stage, raw, settle, stage, turn, wait};
+use crate::support::{
+    Client, Counts, Plan, Proxy, Reply, Stage, call, connect, ok, plain_stage, raw, settle, stage, turn, wait,
+};
 
 const MS: Duration = Duration::from_millis(1);
 
-/// A master and one replica behind a link.
+/// A master and replicas, the first of them behind a link.
 #[track_caller]
-fn linked(delay: Duration, flags: &[&str]) -> (Stage, Proxy, Link) {
-    let mut stage = plain_stage(1);
+fn linked_of(replicas: usize, delay: Duration, flags: &[&str]) -> (Stage, Proxy, Link) {
+    let mut stage = plain_stage(replicas);
     let link = Link::to(stage.nodes[0].port);
     link.delay(delay);
     follow(&stage, 1, link.port);
     let proxy = Proxy::start(&stage, flags);
-    proxy.wait_readers(1);
+    proxy.wait_readers(replicas);
     call(&mut proxy.client(), "SET n 0");
     settle(&mut stage, 0);
     (stage, proxy, link)
+}
+
+#[track_caller]
+fn linked(delay: Duration, flags: &[&str]) -> (Stage, Proxy, Link) {
+    linked_of(1, delay, flags)
 }
 
 /// Node `n` follows whoever answers at `port`, and has caught up.
@@ -206,6 +213,46 @@ fn only_replicas_count_that_would_be_promoted_first() {
 }
 
 #[test]
+fn two_copies_wait_for_the_slower_of_two_replicas() {
+    let (stage, proxy, link) = linked_of(2, Duration::ZERO, &["--acks", "2", "--acks-timeout", "60s"]);
+    assert_eq!(counted(&proxy, "confirmed"), 1.0);
+    stop(&link);
+    let mut client = proxy.client();
+    client.send(b"SET n 1\r\n").expect("sent");
+    wait("the near one", || match call(&mut stage.nodes[2].connect().map_err(|e| e.to_string())?, "GET n").text() {
+        n if n == "1" => Ok(()),
+        n => Err(n),
+    });
+    // It has said so several times by now.
+    Counts::reset(&stage);
+    wait("questions", || match Counts::read(&stage).on(2, "info") {
+        n if n > 10 => Ok(()),
+        n => Err(n.to_string()),
+    });
+    assert_eq!((counted(&proxy, "confirmed"), proxy.metric("redweir_acks_waiting_sessions", &[])), (1.0, 1.0));
+    assert_eq!(on_replica(&stage, "GET n").text(), "0");
+    link.delay(Duration::ZERO);
+    assert_eq!(client.read().expect("a reply"), ok());
+    assert_eq!(on_replica(&stage, "GET n").text(), "1");
+    assert_eq!(counted(&proxy, "confirmed"), 2.0);
+}
+
+#[test]
+fn two_of_three_replicas_are_enough_while_one_is_dead() {
+    let (mut stage, proxy, _link) = linked_of(3, Duration::ZERO, &["--acks", "2", "--acks-timeout", "60s"]);
+    stage.nodes[3].kill();
+    let mut client = proxy.client();
+    for round in 1..=20 {
+        assert_eq!(call(&mut client, &format!("SET n {round}")), ok());
+        for node in [1, 2] {
+            let mut node = stage.nodes[node].connect().expect("a replica");
+            assert_eq!(call(&mut node, "GET n").text(), round.to_string());
+        }
+    }
+    assert_eq!((counted(&proxy, "confirmed"), counted(&proxy, "expired")), (21.0, 0.0));
+}
+
+#[test]
 fn users_have_acks_of_their_own_and_may_lack_the_right_to_role() {
     let (stage, proxy, link) = linked(Duration::ZERO, &["--user-acks", "billing=1", "--acks-timeout", "60s"]);
     for node in &stage.nodes {
@@ -232,10 +279,11 @@ struct Toll {
 }
 
 /// Clients count up, each its own key, while the master is killed with two replicas behind it; each value acknowledged
-/// must be there afterwards.
-fn toll(acks: &str, near: Duration, far: Duration) -> Toll {
+/// must be there afterwards. Sentinel finds the next master, or it is `heir`.
+fn toll(flags: &[&str], near: Duration, far: Duration, heir: Option<usize>) -> Toll {
     let mut stage = stage(Plan {
         replicas: 2,
+        sentinels: if heir.is_some() { 0 } else { 3 },
         down_after: 1500 * MS,
         // Sentinel leaves the links alone for that long.
         failover_timeout: Duration::from_secs(60),
@@ -248,8 +296,10 @@ fn toll(acks: &str, near: Duration, far: Duration) -> Toll {
     });
     follow(&stage, 1, links[0].port);
     follow(&stage, 2, links[1].port);
-    let proxy = Proxy::start(&stage, &["--acks", acks]);
+    let proxy = Proxy::start(&stage, flags);
     proxy.wait_readers(2);
+    // Nobody follows an heir: each write there waits its whole time.
+    let (before, onward) = if heir.is_some() { (400.0, 16.0) } else { (1500.0, 300.0) };
     let (stop, switched) = (AtomicBool::new(false), AtomicBool::new(false));
     let address = format!("127.0.0.1:{}", proxy.port);
     std::thread::scope(|scope| {
@@ -261,11 +311,14 @@ fn toll(acks: &str, near: Duration, far: Duration) -> Toll {
             .collect();
         wait("a load", || {
             let confirmed = proxy.metric("redweir_requests_total", &["kind=\"write\""]);
-            if confirmed > 1500.0 { Ok(()) } else { Err(format!("{confirmed}")) }
+            if confirmed > before { Ok(()) } else { Err(format!("{confirmed}")) }
         });
         // What is under way on the links dies with the master.
         links.iter().for_each(cut);
         stage.nodes[0].kill();
+        if let Some(heir) = heir {
+            call(&mut stage.nodes[heir].connect().expect("a replica"), "REPLICAOF NO ONE");
+        }
         wait("another master", || match proxy.set()["shards"][0]["term"].as_u64() {
             Some(term) if term > 1 => Ok(()),
             other => Err(format!("{other:?}")),
@@ -274,7 +327,7 @@ fn toll(acks: &str, near: Duration, far: Duration) -> Toll {
         let written = proxy.metric("redweir_requests_total", &["kind=\"write\""]);
         wait("the load to go on", || {
             let now = proxy.metric("redweir_requests_total", &["kind=\"write\""]);
-            if now > written + 300.0 { Ok(()) } else { Err(format!("{now} after {written}")) }
+            if now > written + onward { Ok(()) } else { Err(format!("{now} after {written}")) }
         });
         stop.store(true, Relaxed);
         let mut toll = Toll { acknowledged: 0, lost: 0, on: 0 };
@@ -314,7 +367,7 @@ fn with_acks_the_sudden_death_of_a_master_loses_nothing_that_was_acknowledged() 
     for kill in 0..kills {
         // Which of the two is behind changes.
         let (near, far) = if kill % 2 == 0 { (MS, 40 * MS) } else { (25 * MS, 3 * MS) };
-        let toll = toll("1", near, far);
+        let toll = toll(&["--acks", "1"], near, far, None);
         assert_eq!(toll.lost, 0, "of {} acknowledged, kill {kill}", toll.acknowledged);
         assert!(toll.acknowledged > 1000 && toll.on > 100, "{} {}", toll.acknowledged, toll.on);
         println!("kill {kill}: {} acknowledged, {} lost", toll.acknowledged, toll.lost);
@@ -324,7 +377,18 @@ fn with_acks_the_sudden_death_of_a_master_loses_nothing_that_was_acknowledged() 
 #[test]
 fn without_acks_the_same_death_loses_acknowledged_writes() {
     let _turn = turn();
-    let toll = toll("0", 40 * MS, 60 * MS);
+    let toll = toll(&[], 40 * MS, 60 * MS, None);
     assert!(toll.lost > 0, "the test cannot see a loss: {} acknowledged", toll.acknowledged);
     println!("without acks: {} acknowledged, {} lost", toll.acknowledged, toll.lost);
+}
+
+#[test]
+fn with_two_copies_even_the_replica_that_is_furthest_behind_has_all_that_was_acknowledged() {
+    let _turn = turn();
+    let toll_of = |acks| toll(&["--acks-timeout", "500ms", "--acks", acks], MS, 15 * MS, Some(2));
+    let both = toll_of("2");
+    assert_eq!(both.lost, 0, "of {} acknowledged", both.acknowledged);
+    assert!(both.acknowledged > 300 && both.on > 0, "{} {}", both.acknowledged, both.on);
+    let one = toll_of("1");
+    assert!(one.lost > 0, "the test cannot see a loss: {} acknowledged", one.acknowledged);
 }
