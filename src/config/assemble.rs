@@ -169,6 +169,7 @@ fn blank_limits() -> Limits {
         upstream_bytes: 0,
         pinned: 0,
         connections_per_node: 0,
+        pace_nodes: false,
         scripts: 0,
         script_bytes: 0,
     }

@@ -396,6 +396,9 @@ pub(super) const LIMITS: &[Setting<Process>] = &[
     one("connections-per-node", "N", "1", "Shared connections to each node, per worker", |p, g, f| {
         g.put(&mut p.limits.connections_per_node, f, count(1..=64))
     }),
+    one("pace-nodes", "BOOL", "false", "Paces what goes to nodes where TCP paces (bbr): costs CPU", |p, g, f| {
+        g.put(&mut p.limits.pace_nodes, f, switch)
+    }),
     one(
         "max-scripts",
         "N",

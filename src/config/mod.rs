@@ -82,6 +82,8 @@ pub struct Limits {
     pub pinned: usize,
     /// Shared connections per node and worker.
     pub connections_per_node: usize,
+    /// The kernel may pace what goes to nodes.
+    pub pace_nodes: bool,
     /// Scripts remembered per set, and the bytes of their bodies.
     pub scripts: usize,
     pub script_bytes: usize,

@@ -146,6 +146,7 @@ impl Front {
             upstream_bytes: limits.upstream_bytes,
             large: limits.large_bytes,
             connections_per_node: limits.connections_per_node,
+            paced: limits.pace_nodes,
             pinned: limits.pinned,
             strict: listener.reads.strict,
         };

@@ -4,8 +4,9 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::net::sockopt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream, lookup_host};
 
 use crate::config::Login;
 use crate::resp::{Found, ReplyScanner, encode};
@@ -59,19 +60,41 @@ impl Refused {
     }
 }
 
-/// Dials `target` and performs `lane`'s handshake within `limit`.
+/// Dials `target` and performs `lane`'s handshake within `limit`. Unless `paced` the kernel sends at once what it may send.
 ///
 /// # Errors
 /// The socket's, the time limit's, or the node's own refusal.
-pub async fn dial(target: &Target, lane: &Lane, limit: Duration) -> Result<TcpStream, Refused> {
+pub async fn dial(target: &Target, lane: &Lane, limit: Duration, paced: bool) -> Result<TcpStream, Refused> {
     tokio::time::timeout(limit, async {
-        let mut stream = TcpStream::connect(&*target.dial).await?;
+        let mut stream = connect(&target.dial, paced).await?;
         tune(&stream);
         handshake(&mut stream, lane).await?;
         Ok(stream)
     })
     .await
     .unwrap_or(Err(Refused::Timeout(limit)))
+}
+
+async fn connect(dial: &str, paced: bool) -> io::Result<TcpStream> {
+    let mut last = io::ErrorKind::AddrNotAvailable.into();
+    for address in lookup_host(dial).await? {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        if !paced {
+            unpace(&socket);
+        }
+        match socket.connect(address).await {
+            Ok(stream) => return Ok(stream),
+            Err(e) => last = e,
+        }
+    }
+    Err(last)
+}
+
+/// Takes a congestion control that does not pace, if the system's does. Only before it connects: who has paced once goes on.
+fn unpace(socket: &TcpSocket) {
+    let paces = sockopt::tcp_congestion(socket).is_ok_and(|name| name.starts_with("bbr"));
+    // Not everybody may take cubic; reno is always there.
+    let _ = paces && ["cubic", "reno"].iter().any(|name| sockopt::set_tcp_congestion(socket, name).is_ok());
 }
 
 /// No delay for small packets; a peer that vanished is noticed by the kernel even when nothing is sent.
@@ -139,6 +162,36 @@ pub async fn exchange(stream: &mut TcpStream, request: &[u8], most: usize) -> io
             Found::Whole { len } if len == reply.len() => return Ok(reply),
             Found::Part { .. } if reply.len() < most => {}
             _ => return Err(io::ErrorKind::InvalidData.into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn only_a_connection_that_may_be_paced_is() {
+        let node = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let dial = node.local_addr().unwrap().to_string();
+        let systems = sockopt::tcp_congestion(TcpSocket::new_v4().unwrap()).unwrap();
+        let taken = |stream: TcpStream| sockopt::tcp_congestion(&stream).unwrap();
+        assert_eq!(taken(connect(&dial, true).await.unwrap()), systems);
+        let unpaced = taken(connect(&dial, false).await.unwrap());
+        assert!(!unpaced.starts_with("bbr"), "{unpaced}");
+        assert!(unpaced == systems || systems.starts_with("bbr"), "{unpaced} instead of {systems}");
+    }
+
+    #[tokio::test]
+    async fn who_paces_by_nature_stops() {
+        let socket = TcpSocket::new_v4().unwrap();
+        // Not every kernel has it, and only some may take it.
+        if sockopt::set_tcp_congestion(&socket, "bbr").is_ok() {
+            unpace(&socket);
+            let name = sockopt::tcp_congestion(&socket).unwrap();
+            assert!(["cubic", "reno"].contains(&&*name), "{name}");
         }
     }
 }

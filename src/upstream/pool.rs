@@ -43,6 +43,8 @@ pub struct Settings {
     /// A reply's backlog above this makes the connection its receiver's own.
     pub large: usize,
     pub connections_per_node: usize,
+    /// Its connections may be paced by the kernel.
+    pub paced: bool,
     pub pinned: usize,
     /// Offsets are asked together with their replication id.
     pub strict: bool,
@@ -199,7 +201,7 @@ impl Pool {
     /// A shared connection's life.
     async fn live(self: Rc<Self>, conn: Rc<Conn>, lane: Lane) {
         let node = conn.target.node;
-        match dial::dial(&conn.target, &lane, self.settings.connect_timeout).await {
+        match dial::dial(&conn.target, &lane, self.settings.connect_timeout, self.settings.paced).await {
             Ok(stream) => {
                 self.tally.cells.count(Count::UpstreamConnects, 1);
                 let end = conn.drive(stream).await;
@@ -295,7 +297,8 @@ impl Pool {
         if self.leased.get() >= self.settings.pinned && !self.drop_idle() {
             return Err(Refused::Io(std::io::ErrorKind::WouldBlock.into()));
         }
-        let stream = dial::dial(target, &how, self.settings.connect_timeout).await.inspect_err(|refused| {
+        let Settings { connect_timeout, paced, .. } = self.settings;
+        let stream = dial::dial(target, &how, connect_timeout, paced).await.inspect_err(|refused| {
             self.tally.cells.count(Count::UpstreamConnectErrors, 1);
             if !matches!(refused, Refused::Handshake(_)) {
                 (self.on_event)(Event::Lost { node: target.node });

@@ -94,7 +94,7 @@ fn every_setting_reaches_its_field_by_flag() {
         --connect-timeout 40ms --max-lag off --max-lag-bytes 5kb --max-lag-return 50% --trust confirmed --minority-stop 3s --on-empty-master stop \
          --notification-script /bin/true --client-reconfig-script /bin/false --notify-url http://h/x --notify-timeout 4s --workers 3 --admin off --drain 0s --log debug --log-format json \
         --max-sessions 1 --max-pipeline 3 --stream-above 4kb --max-bulk 5kb --max-client-output 6kb \
-         --max-upstream 7kb --max-pinned 8 --connections-per-node 9 --max-scripts 10 --max-script-bytes 11kb \
+         --max-upstream 7kb --max-pinned 8 --connections-per-node 9 --pace-nodes on --max-scripts 10 --max-script-bytes 11kb \
          --redweir-commands false --deny @admin,CONFIG|SET --allow DEBUG --rename KEYS=X,SAVE= --upstream-names CONFIG=Y \
          --acks 1 --user-acks u=2 --acks-timeout 300ms --acks-on-timeout error";
     let line: Vec<&str> = line.split_whitespace().collect();
@@ -126,6 +126,7 @@ fn every_setting_reaches_its_field_by_flag() {
             upstream_bytes: 7168,
             pinned: 8,
             connections_per_node: 9,
+            pace_nodes: true,
             scripts: 10,
             script_bytes: 11264,
         },

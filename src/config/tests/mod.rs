@@ -37,6 +37,7 @@ fn the_defaults() {
             upstream_bytes: 64 << 20,
             pinned: 1000,
             connections_per_node: 1,
+            pace_nodes: false,
             scripts: 10_000,
             script_bytes: 32 << 20,
         },
