@@ -226,7 +226,7 @@ impl Session {
                     }
                     let have = buf.len() - run.end;
                     s.needs = needs;
-                    if have > 0 && (needs.max(have) > self.front.limits.large_bytes) {
+                    if have > 0 && self.streams(&buf[run.end..], needs) {
                         return (run.end, Stop::Turn(Turn::Large));
                     }
                     return (run.end, Stop::Hungry);

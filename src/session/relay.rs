@@ -330,7 +330,7 @@ impl Relay {
             if self.parting && self.pin.is_quiet() {
                 return Poll::Ready(End::Lost);
             }
-            let room = self.streaming || s.input.len() <= session.front.limits.large_bytes.max(FULL);
+            let room = self.streaming || s.input.len() <= session.front.limits.large_bytes.max(FULL).max(s.needs);
             if !self.eof && self.out.len() < FULL && room {
                 match session.poll_client(s, cx) {
                     Poll::Ready(Err(_)) => return Poll::Ready(End::Close),

@@ -67,6 +67,20 @@ impl Session {
         }
     }
 
+    /// The most that is held of what redweir has to look at as a whole.
+    pub(super) fn kept_bytes(&self) -> usize {
+        self.front.listener.holding.session_bytes.max(self.front.limits.large_bytes)
+    }
+
+    /// Whether a request of at least `needs` bytes, of which `input` is the beginning, is too large to be held. Larger ones are
+    /// held when they are redweir's to look at, and no values.
+    pub(super) fn streams(&self, input: &[u8], needs: usize) -> bool {
+        let bytes = needs.max(input.len());
+        let ours = |class| matches!(class, Class::Session | Class::Local | Class::AllNodes | Class::Forbidden);
+        bytes > self.front.limits.large_bytes
+            && (bytes > self.kept_bytes() || !ours(command::classify(Args::new(input)).class))
+    }
+
     /// The refusal of a request too large to be held, of which `input` is the beginning. Another name would have to be
     /// written into it while it streams.
     pub(super) fn large_refusal(&self, input: &[u8]) -> Option<Vec<u8>> {

@@ -47,12 +47,12 @@ impl Lease {
         self.db = db;
     }
 
-    /// One request, one reply (at most 1 MiB), with nothing else outstanding.
+    /// One request, one reply (at most 1 MiB, and what an error may repeat of the request), with nothing else outstanding.
     ///
     /// # Errors
     /// Those of the socket.
     pub async fn exchange(&mut self, request: &[u8]) -> io::Result<Vec<u8>> {
-        exchange(&mut self.stream, request, SHORT).await
+        exchange(&mut self.stream, request, SHORT + request.len()).await
     }
 
     /// As [`Lease::exchange`], for a reply of up to `most` bytes.

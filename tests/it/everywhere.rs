@@ -152,6 +152,22 @@ fn what_is_set_on_a_connection_of_ones_own_or_in_a_transaction_is_set_everywhere
 }
 
 #[test]
+fn what_comes_behind_a_transaction_that_all_nodes_have_to_hear_of_is_answered_when_they_have() {
+    let stage = plain_stage(1);
+    let proxy = Proxy::start(&stage, &[]);
+    proxy.wait_readers(1);
+    let mut client = proxy.client();
+    call(&mut client, "HELLO 3");
+    call(&mut client, "SUBSCRIBE a");
+    for n in 1..=5 {
+        assert_eq!(call(&mut client, "MULTI"), ok());
+        let lines = [vec!["SCRIPT", "FLUSH"], vec!["EXEC"], vec!["INCR", "n"], vec!["PING"]];
+        let replies = client.pipeline(&lines).expect("four answers");
+        assert_eq!(replies[1..], [Reply::Array(vec![ok()]), Reply::Int(n), Reply::Status("PONG".into())]);
+    }
+}
+
+#[test]
 fn a_replica_that_does_not_follow_is_reported_and_holds_nobody_up() {
     let mut stage = plain_stage(2);
     let proxy = Proxy::start(&stage, &["--down-after", "60s"]);

@@ -4,6 +4,7 @@
 
 mod acks;
 mod bounds;
+mod bulky;
 mod clients;
 mod cursors;
 mod everywhere;

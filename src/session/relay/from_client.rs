@@ -51,6 +51,7 @@ impl Relay {
         let most = session.front.limits.pipeline;
         let mut taken = 0;
         let mut end = None;
+        s.needs = 0;
         while taken < s.input.len() && self.out.len() < FULL && self.sent.len() < most && end.is_none() {
             if self.pin.leaving {
                 break;
@@ -83,7 +84,7 @@ impl Relay {
                         }
                     }
                 }
-                Scan::Incomplete { needs } if needs.max(input.len()) > session.front.limits.large_bytes => {
+                Scan::Incomplete { needs } if session.streams(input, needs) => {
                     let verdict = command::classify(Args::new(input));
                     let ruled = session.front.rules.concern(input) && !self.pin.is_quiet();
                     if s.asking || self.is_done() || self.pin.must_wait(&verdict) || ruled {
@@ -92,7 +93,10 @@ impl Relay {
                     }
                     end = self.begin_stream(session, s, taken, &verdict);
                 }
-                Scan::Incomplete { .. } => break,
+                Scan::Incomplete { needs } => {
+                    s.needs = needs;
+                    break;
+                }
                 Scan::Nothing { len } => taken += len,
                 Scan::Invalid(violation) => {
                     end = self.violated(session, s, violation);
@@ -139,7 +143,15 @@ impl Relay {
                 self.streaming = true;
                 None
             }
-            _ => Some(End::Close),
+            Admit::Answer(text) => {
+                session.push_frame(s, Frame::Reply, &text, false);
+                Some(End::Over)
+            }
+            Admit::Aside(name) => {
+                session.push_frame(s, Frame::Reply, &errors::unsupported(name), false);
+                Some(End::Over)
+            }
+            Admit::Instead(_) | Admit::Behind(_) => Some(End::Close),
         }
     }
 
@@ -228,7 +240,11 @@ impl Relay {
         sent: Vec<u8>,
     ) {
         let args = Args::new(&ruled.real);
-        let most = session.front.limits.large_bytes;
+        let most = match self.pin.is_queueing() && queued::leaves_traces(&ruled.real) {
+            // What EXEC does of it is looked at.
+            true => session.kept_bytes(),
+            false => session.front.limits.large_bytes,
+        };
         // What is sent again is judged again, and must be as the client said it.
         let again = if ruled.is_plain() { self.pin.again(verdict) } else { Again::Never };
         if again == Again::Waiting && self.lease.id.is_none() {

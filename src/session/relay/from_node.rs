@@ -28,7 +28,11 @@ impl Relay {
         if self.is_withheld(session) {
             return self.keep_back(session, cx).map(Some);
         }
-        let unseen = self.withheld.release() | std::mem::take(&mut self.concluding);
+        if std::mem::take(&mut self.concluding) {
+            // What came behind EXEC, from either side, was not looked at.
+            return Poll::Ready(self.take_frames(session, s));
+        }
+        let unseen = self.withheld.release();
         if !unseen || self.buffer.filled().is_empty() {
             match ready!(self.buffer.poll_fill(&self.lease.stream, cx)) {
                 Ok(n) if n > 0 => session.front.cells.count(Count::BytesFromNodes, n as u64),
@@ -68,7 +72,7 @@ impl Relay {
                     }
                 }
                 Found::Part { .. } if self.buffer.is_full() && self.must_be_whole(input) => {
-                    if !self.buffer.grow(session.front.limits.large_bytes.max(FULL)) {
+                    if !self.buffer.grow(session.kept_bytes().max(FULL)) {
                         // What went through would have to be found in what is passed on piece by piece.
                         return Some(End::Close);
                     }
