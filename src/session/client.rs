@@ -94,7 +94,7 @@ impl Session {
         });
     }
 
-    async fn client_answer(&self, name: &'static str, words: &[&[u8]]) -> Answer {
+    pub(super) async fn client_answer(&self, name: &'static str, words: &[&[u8]]) -> Answer {
         let known = words.first().and_then(|word| command::lookup(word)).and_then(|c| c.child(words.get(1)?));
         if known.is_some_and(|command| !Self::arity_takes(command, words.len())) {
             return self.misused(words, errors::arity(name)).await.into();

@@ -97,9 +97,9 @@ impl Filter {
 }
 
 /// No connection of a node has this address.
-const NOWHERE: &[u8] = b"none";
+pub const NOWHERE: &[u8] = b"none";
 /// No client of a node has this id.
-const NOBODY: &[u8] = b"9223372036854775807";
+pub const NOBODY: &[u8] = b"9223372036854775807";
 
 /// The same CLIENT KILL in a form that a node judges in full and that kills nobody. `None`: there is none, and no server
 /// takes it.

@@ -322,9 +322,7 @@ impl Pin {
                 self.end_multi();
                 self.send((name == "exec").then_some(Expect::Exec))
             }
-            _ if self.is_refused(verdict, name) || (matches!(name, "client|kill" | "client|unblock") && args > 2) => {
-                self.poison(name)
-            }
+            _ if self.is_refused(verdict, name) => self.poison(name),
             _ => {
                 self.queued += 1;
                 self.everywhere |= verdict.class == Class::AllNodes;

@@ -3,7 +3,7 @@
 
 use redweir::demo::client::encode;
 
-use crate::support::{Proxy, Reply, bulk, call, ok, plain_stage, raw, settle};
+use crate::support::{Client, Proxy, Reply, bulk, call, ok, plain_stage, raw, settle};
 
 fn script(lines: &[&str]) -> Vec<u8> {
     let words = |line: &&str| encode(&line.split(' ').map(str::as_bytes).collect::<Vec<_>>());
@@ -81,4 +81,90 @@ fn a_client_is_the_same_one_inside_and_outside_of_a_transaction_of_any_size() {
     let lines: Vec<Vec<&str>> = vec![vec!["MULTI"], vec!["CLIENT", "ID"], vec!["CLIENT", "GETNAME"], vec!["EXEC"]];
     let replies = client.pipeline(&lines).expect("alive");
     assert_eq!(replies[3], Reply::Array(vec![id, bulk("other")]));
+}
+
+/// A transaction, and what EXEC said of each.
+fn exec(client: &mut Client, lines: &[&str]) -> Vec<Reply> {
+    assert_eq!(call(client, "MULTI"), ok());
+    for line in lines {
+        assert_eq!(call(client, line).text(), "QUEUED", "{line}");
+    }
+    call(client, "EXEC").items().to_vec()
+}
+
+#[test]
+fn the_clients_that_a_transaction_asks_for_are_those_of_redweir() {
+    let stage = plain_stage(1);
+    let proxy = Proxy::start(&stage, &["--workers", "2"]);
+    proxy.wait_readers(1);
+    let (mut other, mut blocked, mut client) = (proxy.client(), proxy.client(), proxy.client());
+    let [theirs, waiting, own] = [&mut other, &mut blocked, &mut client].map(|c| call(c, "CLIENT ID").text());
+    blocked.send(b"BLPOP nothing 0\r\n").expect("sent");
+    crate::support::wait("a blocked client", || {
+        match call(&mut proxy.client(), &format!("CLIENT LIST ID {waiting}")).text() {
+            line if line.contains("flags=b") => Ok(()),
+            line => Err(line),
+        }
+    });
+    let kill = format!("CLIENT KILL ID {theirs}");
+    let (unblock, both) =
+        (format!("CLIENT UNBLOCK {waiting} ERROR"), format!("CLIENT LIST ID {own} {theirs} {waiting}"));
+    let said = exec(&mut client, &["SET k v", &both, &kill, &both, &kill, &unblock, "SCRIPT FLUSH", "GET k"]);
+    let [set, before, killed, after, again, unblocked, flushed, get] = &said[..] else { panic!("{said:?}") };
+    assert_eq!((set, flushed, get), (&ok(), &ok(), &bulk("v")));
+    assert_eq!((killed, again, unblocked), (&Reply::Int(1), &Reply::Int(0), &Reply::Int(1)));
+    let ids = |list: &Reply| {
+        let id = |line: &str| line.split_once(' ').map(|(id, _)| id.replace("id=", "")).unwrap_or_default();
+        list.text().lines().map(id).collect::<Vec<_>>()
+    };
+    assert_eq!((ids(before), ids(after)), (vec![own.clone(), theirs, waiting.clone()], vec![own, waiting]));
+    assert!(call(&mut client, "PING").text() == "PONG" && other.call(&["PING"]).is_err(), "only that one is gone");
+    assert!(blocked.read().expect("an answer").text().starts_with("UNBLOCKED"));
+    // Nothing of it is done when the transaction is not.
+    let mut witness = proxy.client();
+    let kill = format!("CLIENT KILL ID {}", call(&mut witness, "CLIENT ID").text());
+    for line in ["MULTI", &kill, "DISCARD", "MULTI", &kill, "NOSUCH", "EXEC"] {
+        call(&mut client, line);
+    }
+    assert_eq!(call(&mut witness, "PING").text(), "PONG");
+}
+
+#[test]
+fn whoever_kills_itself_in_a_transaction_hears_no_more_than_from_redis() {
+    let stage = plain_stage(0);
+    let proxy = Proxy::start(&stage, &[]);
+    let mut heard = [stage.nodes[0].port, proxy.port].map(|port| {
+        let mut client = crate::support::connect(&format!("127.0.0.1:{port}"));
+        let kill = format!("CLIENT KILL ID {} SKIPME no", call(&mut client, "CLIENT ID").text());
+        for line in ["MULTI", "SET k 1", &kill, "SET k 2"] {
+            call(&mut client, line);
+        }
+        client.send(b"EXEC\r\nPING\r\n").expect("sent");
+        let mut rest = Vec::new();
+        std::io::Read::read_to_end(&mut client.socket(), &mut rest).expect("its end");
+        (rest, call(&mut crate::support::connect(&format!("127.0.0.1:{port}")), "GET k"))
+    });
+    let [direct, through] = &mut heard;
+    assert_eq!(direct, through);
+    assert_eq!(direct.1, bulk("2"), "all of it was done");
+}
+
+#[test]
+fn what_is_wrong_about_clients_is_told_by_exec_as_redis_tells_it() {
+    let stage = plain_stage(0);
+    let proxy = Proxy::start(&stage, &[]);
+    let scripts: &[&[&str]] = &[
+        &["MULTI", "CLIENT KILL ID 999999", "CLIENT KILL 1.1.1.1:1", "CLIENT KILL TYPE x", "EXEC", "PING"],
+        &["MULTI", "CLIENT KILL ID 1 ID", "CLIENT KILL ID x", "CLIENT UNBLOCK x", "CLIENT UNBLOCK 9999 y", "EXEC"],
+        &["MULTI", "CLIENT KILL", "PING", "EXEC"],
+        &["MULTI", "CLIENT UNBLOCK", "PING", "EXEC"],
+        &["MULTI", "CLIENT LIST TYPE x", "CLIENT LIST ID", "CLIENT LIST NOSUCH", "CLIENT LIST ID 999999", "EXEC"],
+        &["MULTI", "CLIENT LIST TYPE master", "CLIENT REPLY OFF", "CLIENT LIST", "CLIENT REPLY ON", "PING", "EXEC"],
+        &["MULTI", "CLIENT REPLY SKIP", "CLIENT KILL ID 99999", "PING", "EXEC", "PING"],
+        &["SUBSCRIBE a", "UNSUBSCRIBE", "MULTI", "CLIENT LIST TYPE pubsub", "EXEC", "PING"],
+    ];
+    for lines in scripts {
+        let bytes = script(lines);
+        assert_eq!(raw::talk(proxy.port, &[&bytes]), raw::talk(stage.nodes[0].port, &[&bytes]), "{lines:?}");
+    }
 }

@@ -7,18 +7,28 @@ use super::queued::Carried;
 use super::{End, Relay};
 use crate::command;
 use crate::resp::Args;
-use crate::session::Session;
 use crate::session::pin::tracked;
 use crate::session::pubsub::Frame;
 use crate::session::state::{Silence, State};
+use crate::session::{Session, client};
 
 /// EXEC's reply as its client is to get it.
 pub struct Executed {
     reply: Vec<u8>,
     /// Whether replies are wanted from here on.
     silence: Silence,
-    /// Requests that the other nodes are to follow, with the master's answers.
-    everywhere: Vec<(&'static str, Vec<u8>, Vec<u8>)>,
+    /// What takes its time, in its order.
+    rest: Vec<Rest>,
+}
+
+/// A request that the other nodes are to follow, or that is about other clients.
+struct Rest {
+    name: &'static str,
+    request: Vec<u8>,
+    /// The node's answer.
+    answer: Vec<u8>,
+    /// Where in the reply another takes its place; `None`: nowhere.
+    at: Option<usize>,
 }
 
 impl Relay {
@@ -39,7 +49,7 @@ impl Relay {
         // As networking.c prepareClientToWrite: a SKIP or OFF before EXEC holds until an ON.
         let mut quiet = s.silence != Silence::Not;
         let after = if s.silence == Silence::All { Silence::All } else { Silence::Not };
-        let mut done = Executed { reply: Vec::new(), silence: after, everywhere: Vec::new() };
+        let mut done = Executed { reply: Vec::new(), silence: after, rest: Vec::new() };
         if !quiet {
             done.reply.extend_from_slice(header);
         }
@@ -93,9 +103,14 @@ impl Relay {
                 Ok((!mode.eq_ignore_ascii_case(b"on")).then(Vec::new))
             }
             "client|id" | "client|info" | "client|getname" | "client|setname" | "client|setinfo"
-            | "client|no-evict" => Ok(Some(session.identity(s, name, &words))),
+            | "client|no-evict" | "client|capa" => Ok(Some(session.identity(s, name, &words))),
+            "client|list" | "client|kill" | "client|unblock" => {
+                let at = (!*quiet).then_some(done.reply.len());
+                done.rest.push(Rest { name, request: request.to_vec(), answer: answer.to_vec(), at });
+                Ok(Some(Vec::new()))
+            }
             _ if verdict.class == command::Class::AllNodes => {
-                done.everywhere.push((name, request.to_vec(), answer.to_vec()));
+                done.rest.push(Rest { name, request: request.to_vec(), answer: answer.to_vec(), at: None });
                 Ok(None)
             }
             _ => Ok(None),
@@ -120,16 +135,31 @@ impl Relay {
 }
 
 impl Session {
-    /// Answers EXEC; first the other nodes do what concerns them. True: that takes its time, and nothing may be said before.
-    pub fn conclude_exec(&self, s: &mut State, done: Executed) -> bool {
-        if done.everywhere.is_empty() {
+    /// Answers EXEC; first the other nodes do what concerns them, and the other clients are looked at. True: that takes its
+    /// time, and nothing may be said before.
+    pub fn conclude_exec(&self, s: &mut State, mut done: Executed) -> bool {
+        if done.rest.is_empty() {
             self.say_executed(s, &done);
             return false;
         }
         self.aside(s, async move |me| {
-            let mut last = false;
-            for (name, request, answer) in &done.everywhere {
-                last |= me.followed(name, request, answer).await;
+            let (mut last, mut longer) = (false, 0);
+            for Rest { name, request, answer, at } in std::mem::take(&mut done.rest) {
+                if !client::is_ours(name) {
+                    last |= me.followed(name, &request, &answer).await;
+                    continue;
+                }
+                let words: Vec<&[u8]> = Args::new(&request).collect();
+                let own = me.client_answer(name, &words).await;
+                last |= own.last;
+                let Some(at) = at.map(|at| at + longer) else { continue };
+                let end = at + own.reply.len();
+                longer += own.reply.len();
+                done.reply.splice(at..at, own.reply);
+                if own.last {
+                    // To a client that is to be closed nothing more is said (networking.c _addReplyToBufferOrList).
+                    done.reply.truncate(end);
+                }
             }
             me.say_executed(&mut me.state.borrow_mut(), &done);
             last

@@ -253,7 +253,7 @@ impl Relay {
         }
         match self.pin.admit(verdict, args.clone().nth(1), args.remaining(), s.resp, s.wrote) {
             Admit::Forward if self.pin.is_queueing() => {
-                self.out.push(queued::as_sent(&sent));
+                self.out.push(&queued::as_sent(&sent));
                 self.note_sent(sent, again, most);
             }
             Admit::Forward => self.send(sent, again, most),

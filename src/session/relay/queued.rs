@@ -2,8 +2,11 @@
 //!
 //! Invariant: counts what the server has queued since MULTI, nothing else.
 
+use std::borrow::Cow;
+
 use crate::command::{self, Class};
-use crate::resp::{Args, Found, ReplyScanner};
+use crate::resp::{Args, Found, ReplyScanner, encode};
+use crate::session::filter::{NOBODY, NOWHERE};
 use crate::session::pin::Awaited;
 use crate::session::pubsub::{self, Frame};
 
@@ -48,19 +51,22 @@ pub fn leaves_traces(request: &[u8]) -> bool {
     concerns(request) || Awaited::by(name, 1) != Awaited::Reply(None)
 }
 
-/// In what form a node is given a request to be queued: one that would have no reply there gets one.
-pub fn as_sent(request: &[u8]) -> &[u8] {
-    const REPLY_ON: &[u8] = b"*3\r\n$6\r\nCLIENT\r\n$5\r\nREPLY\r\n$2\r\nON\r\n";
+/// In what form a node is given a request to be queued: one that would have no reply there gets one, and what is about
+/// clients is about none of the node's.
+pub fn as_sent(request: &[u8]) -> Cow<'_, [u8]> {
     let words: Vec<&[u8]> = Args::new(request).take(4).collect();
-    let is = |word: &[u8], name: &[u8]| word.eq_ignore_ascii_case(name);
-    match words[..] {
-        [client, reply, mode]
-            if is(client, b"client") && is(reply, b"reply") && (is(mode, b"off") || is(mode, b"skip")) =>
-        {
-            REPLY_ON
-        }
-        _ => request,
-    }
+    let is = |word: &[u8], name: &str| word.eq_ignore_ascii_case(name.as_bytes());
+    let other: &[&[u8]] = match words[..] {
+        [client, ..] if !is(client, "client") => return request.into(),
+        [_, reply, mode] if is(reply, "reply") && (is(mode, "off") || is(mode, "skip")) => &[b"REPLY", b"ON"],
+        [_, list, ..] if is(list, "list") => &[b"LIST", b"ID", NOBODY],
+        [_, kill, _, ..] if is(kill, "kill") => &[b"KILL", b"LADDR", NOWHERE],
+        [_, unblock, _, ..] if is(unblock, "unblock") => &[b"UNBLOCK", NOBODY],
+        _ => return request.into(),
+    };
+    let mut sent = Vec::new();
+    encode::request(&mut sent, [&[&b"CLIENT"[..]], other].concat().into_iter());
+    sent.into()
 }
 
 impl Queued {
@@ -197,8 +203,14 @@ mod tests {
             ("CLIENT REPLY nonsense", "CLIENT REPLY nonsense"),
             ("CLIENT REPLY off x", "CLIENT REPLY off x"),
             ("GET k", "GET k"),
+            ("CLIENT LIST TYPE normal", "CLIENT LIST ID 9223372036854775807"),
+            ("client kill TYPE normal SKIPME no", "CLIENT KILL LADDR none"),
+            ("CLIENT KILL 127.0.0.1:7", "CLIENT KILL LADDR none"),
+            ("CLIENT KILL", "CLIENT KILL"),
+            ("CLIENT UNBLOCK 7 ERROR", "CLIENT UNBLOCK 9223372036854775807"),
+            ("CLIENT UNBLOCK", "CLIENT UNBLOCK"),
         ] {
-            assert_eq!(as_sent(&request(line)), request(sent), "{line}");
+            assert_eq!(*as_sent(&request(line)), *request(sent), "{line}");
         }
     }
 }
