@@ -40,10 +40,11 @@ clean:
 # Debian's packages also start a service on port 6379 (Redis) and 26379 (Sentinel) where systemd runs. redweir's demo and tests use
 # servers and ports of their own and never touch those.
 servers:
-	@command -v redis-server >/dev/null && command -v redis-sentinel >/dev/null || { \
-	  echo "installing redis-server and redis-sentinel from the distribution's packages"; \
+	@command -v redis-server >/dev/null && command -v redis-sentinel >/dev/null && command -v ip >/dev/null || { \
+	  echo "installing redis-server, redis-sentinel and iproute2 from the distribution's packages"; \
 	  $(SUDO) apt-get update -q && \
-	  $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends redis-server redis-sentinel; }
+	  $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends \
+	    redis-server redis-sentinel iproute2; }
 
 # make bench, make bench-instructions
 -include benches/bench.mk

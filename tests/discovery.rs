@@ -206,7 +206,7 @@ async fn a_hung_master_is_replaced_and_fenced_when_it_wakes_up() {
     let old = set.nodes[0].address();
     set.nodes[0].signal("-STOP");
     let held = watch.until("held", |t| shard(t).writes == Writes::Held).await;
-    assert!(matches!(state(&held, &old), Some(NodeState::Down | NodeState::Fenced)));
+    assert!(matches!(state(&held, &old), Some(NodeState::Down | NodeState::Silent | NodeState::Fenced)));
     let after = watch.until("a new master", |t| master(t).is_some()).await;
     assert_ne!(master(&after), Some(old.clone()));
     set.nodes[0].signal("-CONT");

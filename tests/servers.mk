@@ -3,7 +3,7 @@
 #                         package index that we know: REDWEIR_VALKEY8_SERVER=... names yours
 #   make clients          unmodified client libraries through redweir, a planned failover and a kill -9 in the middle;
 #                         REDWEIR=... takes that binary and builds none, SECONDS=24, CLIENTS=redis-py for a part, VERBOSE=1 for the errors
-#   make chaos            every fault in front of every kind of client: what each cost
+#   make chaos            every fault in front of every kind of client: what each cost; cuts in network namespaces need root
 
 .PHONY: test-versions clients clients-python clients-node clients-rust
 
@@ -56,8 +56,9 @@ $(CLIENTS_DIR)/node/installed: tests/clients/node/package.json tests/clients/nod
 clients-rust:
 	$(CARGO) build --quiet --manifest-path tests/clients/rust/Cargo.toml --target-dir $(CLIENTS_DIR)/rust
 
-# Every fault in front of every kind of client, with and without Sentinel (3 minutes); prints each cell and what missed its bar.
-# REDWEIR=... takes that binary, REDWEIR_FAULTS=kill,byhand a part.
+# Every fault in front of every kind of client, with and without Sentinel (5 minutes); prints each cell and what missed its bar, and fails
+# if anything did. REDWEIR=... takes that binary, REDWEIR_FAULTS=kill,byhand a part, REDWEIR_SEED=... repeats the random restarts. The
+# network is cut in namespaces of its own: that needs root and iproute2; where there are none those cells say SKIPPED.
 .PHONY: chaos
 chaos: servers
 	$(if $(REDWEIR),,$(CARGO) build --release --bin redweir)

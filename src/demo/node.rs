@@ -1,4 +1,4 @@
-//! One Redis, Valkey or Sentinel process on loopback: its files, its process, its signals.
+//! One Redis, Valkey or Sentinel process, on loopback unless told otherwise: its files, its process, its signals.
 //!
 //! Must not know what part it plays in a replication set: that is `stage`. Invariant: the process runs in `dir` and in a process
 //! group of its own, so that a Ctrl-C meant for the demo does not reach it and the stage's guard can find it.
@@ -36,9 +36,25 @@ impl Program {
     }
 }
 
+/// Where a process runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The address it listens on, and is known by.
+    pub host: String,
+    /// Words in front of the program's name that take it there, say `nsenter --net=FILE`; they must end as that program.
+    pub through: Vec<String>,
+}
+
+impl Default for Place {
+    fn default() -> Self {
+        Self { host: "127.0.0.1".into(), through: Vec::new() }
+    }
+}
+
 /// A process of the stage, running or not.
 pub struct Node {
     pub port: u16,
+    place: Place,
     program: Program,
     dir: PathBuf,
     password: Option<String>,
@@ -53,14 +69,14 @@ impl Node {
     pub fn start(
         program: Program,
         dir: &Path,
-        port: u16,
+        (place, port): (Place, u16),
         config: &str,
         password: Option<&str>,
     ) -> Result<Node, Failure> {
         let dir = dir.join(port.to_string());
         std::fs::create_dir_all(&dir)?;
         std::fs::write(dir.join("node.conf"), config)?;
-        let mut node = Node { port, program, dir, password: password.map(Into::into), child: None };
+        let mut node = Node { port, place, program, dir, password: password.map(Into::into), child: None };
         node.resume()?;
         Ok(node)
     }
@@ -74,8 +90,10 @@ impl Node {
             return Ok(());
         }
         let log = File::options().create(true).append(true).open(self.dir.join("log"))?;
-        let program = self.program.path();
+        let mut words = self.place.through.iter().cloned().chain([self.program.path()]);
+        let program = words.next().unwrap_or_default();
         let spawned = Command::new(&program)
+            .args(words)
             .arg("node.conf")
             .current_dir(&self.dir)
             .stdin(Stdio::null())
@@ -92,7 +110,7 @@ impl Node {
     }
 
     pub fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        format!("{}:{}", self.place.host, self.port)
     }
 
     /// The process id, or `None` when it is not running (killed by us or by anybody else).

@@ -1,4 +1,4 @@
-//! Real servers on loopback: a master, its replicas and their Sentinels, for the demo and for the tests.
+//! Real servers, on loopback unless told otherwise: a master, its replicas and their Sentinels, for the demo and for the tests.
 //!
 //! Starts them in a temporary directory on free ports, waits until they work together, and lets them be killed, stopped and
 //! restarted by index. Must not know redweir. Invariant: nothing outlives the stage. Dropping it kills all; and should this process
@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::client::Reply;
 pub use super::failure::Failure;
+pub use super::node::Place;
 use super::node::{Node, Program, free_port};
 
 /// What to start.
@@ -31,6 +32,8 @@ pub struct Plan {
     pub sentinel_password: Option<String>,
     /// More lines for every node's config file.
     pub extra: Vec<String>,
+    /// Where the nodes run, in order, and behind them where all Sentinels do; who has no place there is on loopback.
+    pub places: Vec<Place>,
 }
 
 impl Default for Plan {
@@ -46,6 +49,7 @@ impl Default for Plan {
             password: None,
             sentinel_password: None,
             extra: Vec::new(),
+            places: Vec::new(),
         }
     }
 }
@@ -76,14 +80,14 @@ impl Stage {
         let guard = guard(&dir)?;
         let mut stage = Stage { plan, nodes: Vec::new(), sentinels: Vec::new(), dir, guard };
         stage.start_node(None)?;
-        let master = stage.nodes.first().map_or(0, |n| n.port);
         for _ in 0..stage.plan.replicas {
-            stage.start_node(Some(master))?;
+            stage.start_node(Some(0))?;
         }
         stage.wait_linked(0)?;
         // Only now: a Sentinel's first INFO must list every replica, the next one comes 10 s later.
+        let master = (stage.place(0).host, stage.nodes.first().map_or(0, |n| n.port));
         for _ in 0..stage.plan.sentinels {
-            stage.start_sentinel(master)?;
+            stage.start_sentinel((&master.0, master.1))?;
         }
         stage.wait_sentinels()?;
         Ok(stage)
@@ -100,19 +104,18 @@ impl Stage {
     /// As [`Stage::start`].
     pub fn spawn_replica(&mut self) -> Result<usize, Failure> {
         let master = self.master()?;
-        let port = self.nodes.get(master).map(|n| n.port);
-        self.start_node(port)?;
+        self.start_node(Some(master))?;
         let index = self.nodes.len() - 1;
         self.wait_replica(index, master)?;
         Ok(index)
     }
 
-    /// Another Sentinel, with nothing but the address it is given: what it says of a master that is dead stays as old as that.
+    /// Another Sentinel, with nothing but the port of 127.0.0.1 it is given: what it says of a master that is dead stays as old as that.
     ///
     /// # Errors
     /// The process could not be started, or does not answer.
     pub fn spawn_sentinel(&mut self, master: u16) -> Result<String, Failure> {
-        self.start_sentinel(master)?;
+        self.start_sentinel(("127.0.0.1", master))?;
         let Some(sentinel) = self.sentinels.last() else { return Ok(String::new()) };
         wait(READY_WITHIN, "a Sentinel", || {
             let answer = sentinel.connect().and_then(|mut c| c.call(&["PING"]));
@@ -193,35 +196,43 @@ impl Stage {
         self.info(index, field)?.parse().map_err(|e| format!("{field}: {e}"))
     }
 
-    fn start_node(&mut self, master: Option<u16>) -> Result<(), Failure> {
+    fn place(&self, index: usize) -> Place {
+        self.plan.places.get(index).cloned().unwrap_or_default()
+    }
+
+    fn start_node(&mut self, master: Option<usize>) -> Result<(), Failure> {
         let port = free_port()?;
+        let place = self.place(self.nodes.len());
+        let host = &place.host;
         let mut config = format!(
-            "port {port}\nbind 127.0.0.1\nsave \"\"\nappendonly no\nreplica-announce-ip 127.0.0.1\n\
+            "port {port}\nbind {host}\nprotected-mode no\nsave \"\"\nappendonly no\nreplica-announce-ip {host}\n\
              repl-diskless-sync yes\nrepl-diskless-sync-delay 0\n"
         );
         if let Some(password) = &self.plan.password {
             config += &format!("requirepass {password}\nmasterauth {password}\n");
         }
-        if let Some(master) = master {
-            config += &format!("replicaof 127.0.0.1 {master}\n");
+        if let Some(master) = master.and_then(|m| self.nodes.get(m)) {
+            config += &format!("replicaof {}\n", master.address().replace(':', " "));
         }
         for line in &self.plan.extra {
             config += &format!("{line}\n");
         }
-        let node = Node::start(Program::Server, &self.dir, port, &config, self.plan.password.as_deref())?;
+        let node = Node::start(Program::Server, &self.dir, (place, port), &config, self.plan.password.as_deref())?;
         self.nodes.push(node);
         let index = self.nodes.len() - 1;
         wait(READY_WITHIN, "a node", || self.info(index, "role").map(drop))
     }
 
-    fn start_sentinel(&mut self, master: u16) -> Result<(), Failure> {
+    fn start_sentinel(&mut self, (host, master): (&str, u16)) -> Result<(), Failure> {
         let port = free_port()?;
+        let place = self.place(self.plan.replicas + 1);
         let plan = &self.plan;
         let name = &plan.master_name;
         let mut config = format!(
-            "port {port}\nbind 127.0.0.1\nsentinel monitor {name} 127.0.0.1 {master} {}\n\
+            "port {port}\nbind {}\nprotected-mode no\nsentinel monitor {name} {host} {master} {}\n\
              sentinel down-after-milliseconds {name} {}\nsentinel failover-timeout {name} {}\n\
              sentinel parallel-syncs {name} 1\n",
+            place.host,
             plan.quorum,
             plan.down_after.as_millis(),
             plan.failover_timeout.as_millis()
@@ -232,7 +243,8 @@ impl Stage {
         if let Some(password) = &plan.sentinel_password {
             config += &format!("requirepass {password}\nsentinel sentinel-pass {password}\n");
         }
-        let node = Node::start(Program::Sentinel, &self.dir, port, &config, plan.sentinel_password.as_deref())?;
+        let node =
+            Node::start(Program::Sentinel, &self.dir, (place, port), &config, plan.sentinel_password.as_deref())?;
         self.sentinels.push(node);
         Ok(())
     }

@@ -82,6 +82,8 @@ impl Member {
             Error::Loading => Health::Up,
             Error::Refused | Error::Unreachable(_) => Health::Down(e),
             Error::Closed | Error::Timeout if silent => Health::Down(e),
+            // The probe gave it all the time there was.
+            Error::Timeout if self.health == Health::Up => Health::Down(e),
             Error::Closed | Error::Timeout => match self.health {
                 Health::Suspect(since) => Health::Suspect(since),
                 Health::Up => Health::Suspect(now),

@@ -90,7 +90,6 @@ impl Probe {
             let question = self.pace.borrow().question;
             let lost = match Client::connect(&self.target.dial, self.target.login.as_ref(), limit).await {
                 Ok(mut client) => {
-                    client.set_limit(self.target.down_after);
                     self.last = None;
                     let since = Instant::now();
                     let lost = self.converse(&mut client).await?;
@@ -128,10 +127,12 @@ impl Probe {
     async fn converse(&mut self, client: &mut Client) -> Result<Error, Over> {
         let mut question = self.pace.borrow_and_update().question;
         let mut commands = 0;
+        client.set_limit(self.target.down_after);
         if let Err(e) = self.examine(client).await? {
             return Ok(e);
         }
         let mut examined = Instant::now();
+        let mut answered = examined;
         loop {
             let pace = *self.pace.borrow_and_update();
             if pace.commands > commands {
@@ -146,6 +147,7 @@ impl Probe {
                 changed = self.pace.changed() => changed.map_err(|_| Over)?,
             }
             let now = *self.pace.borrow_and_update();
+            client.set_limit(patience(self.target.down_after, answered.elapsed()));
             let asked = if now.question != question || examined.elapsed() >= INFO_EVERY {
                 question = now.question;
                 examined = Instant::now();
@@ -156,6 +158,7 @@ impl Probe {
             if let Err(e) = asked {
                 return Ok(e);
             }
+            answered = Instant::now();
         }
     }
 
@@ -228,6 +231,12 @@ impl Probe {
     }
 }
 
+/// How long an answer is waited for: it is the silence since the last one that counts. Half the time is left in any case, for a
+/// probe that was kept from asking.
+fn patience(down_after: Duration, silent: Duration) -> Duration {
+    down_after.saturating_sub(silent).max(down_after / 2)
+}
+
 /// Reports the node's COMMAND when it has another number of entries than `known`.
 async fn learn_commands(target: Target, known: i64, reports: mpsc::Sender<Observation>) {
     let Target { node, probe, .. } = target;
@@ -264,6 +273,14 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::{TcpListener, TcpStream};
     use tokio::sync::Semaphore;
+
+    #[test]
+    fn a_node_is_waited_for_as_long_as_it_may_be_silent() {
+        let ms = Duration::from_millis;
+        for (silent, left) in [(0, 1000), (100, 900), (499, 501), (600, 500), (5000, 500)] {
+            assert_eq!(patience(ms(1000), ms(silent)), ms(left), "{silent} ms after the last answer");
+        }
+    }
 
     fn bulk(text: &str) -> String {
         format!("${}\r\n{text}\r\n", text.len())

@@ -683,6 +683,9 @@ mod tests {
         tell(&mut world, 0, master(100, &["b:1"]), info("ra", "line", "", -1), now + 1100 * MS);
         lose(&mut world, 0, Error::Timeout, now + 2200 * MS);
         assert_eq!(health(&world), Health::Down(Error::Timeout), "silent for down_after");
+        tell(&mut world, 0, master(100, &["b:1"]), info("ra", "line", "", -1), now + 2210 * MS);
+        lose(&mut world, 0, Error::Timeout, now + 3200 * MS);
+        assert_eq!(health(&world), Health::Down(Error::Timeout), "its probe waited as long");
         tell(&mut world, 0, master(100, &["b:1"]), info("ra", "line", "", -1), now + 2300 * MS);
         lose(&mut world, 0, Error::Refused, now + 2301 * MS);
         assert_eq!(health(&world), Health::Down(Error::Refused), "nothing listens there");

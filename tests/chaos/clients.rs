@@ -6,6 +6,8 @@ use std::io::{self, ErrorKind};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use redweir::demo::client::encode;
+
 use super::support::{Client, Reply};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,16 +42,39 @@ pub enum Role {
     Hear,
 }
 
+/// A write that was acknowledged.
+#[derive(Debug, Clone, Copy)]
+pub struct Acknowledged {
+    pub number: u64,
+    pub sent: Instant,
+    pub at: Instant,
+}
+
 /// What one client saw.
 #[derive(Default)]
 pub struct Seen {
     pub key: String,
-    pub acknowledged: Vec<(u64, Instant)>,
+    pub acknowledged: Vec<Acknowledged>,
     pub received: Vec<u64>,
+    /// Of these the client was told that nothing was executed.
+    pub refused: Vec<u64>,
+    /// Whatever else was refused so.
+    pub refusals: u64,
+    /// The longest wait for an answer, or for the end of a connection, beyond what was asked for.
+    pub longest: Duration,
     /// Acknowledged in a session, and then not read by it.
     pub missed: Vec<u64>,
     pub errors: Vec<String>,
     pub read_gap: Duration,
+}
+
+impl Seen {
+    fn fault(&mut self, verb: &str, reply: Option<&Reply>) {
+        match reply {
+            Some(Reply::Error(text)) if text.starts_with(REFUSED) => self.refusals += 1,
+            other => self.errors.push(format!("{verb}: {other:?}")),
+        }
+    }
 }
 
 pub struct Run {
@@ -63,6 +88,9 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const LISTEN: Duration = Duration::from_millis(500);
 const PACE: Duration = Duration::from_millis(1);
 const BATCH: u64 = 8;
+/// A BLPOP waits as long.
+const BLOCK: Duration = Duration::from_secs(1);
+const REFUSED: &str = "MASTERDOWN redweir";
 
 /// Until told to stop; a connection that is lost is made anew.
 pub fn play(run: &Run, kind: Kind, role: Role, me: usize) -> Seen {
@@ -74,17 +102,21 @@ pub fn play(run: &Run, kind: Kind, role: Role, me: usize) -> Seen {
     let mut success = None;
     while !run.stop.load(Relaxed) {
         let made = Client::connect(&run.address, patience).and_then(|mut c| match role {
-            Role::Hear => c.call(&["SUBSCRIBE", &seen.key]).map(|_| c),
+            Role::Hear => subscribe(&mut c, &seen.key).map(|()| c),
             _ => Ok(c),
         });
         let ended = made.and_then(|mut client| {
             while !run.stop.load(Relaxed) {
-                match role {
-                    Role::Write => write(&mut client, kind, &mut number, &mut seen)?,
-                    Role::Read => read(&mut client, kind, &mut success, &mut seen)?,
-                    Role::Take => take(&mut client, &mut seen)?,
-                    Role::Hear => hear(&mut client, &mut seen)?,
-                }
+                let began = Instant::now();
+                let done = match role {
+                    Role::Write => write(&mut client, kind, &mut number, &mut seen),
+                    Role::Read => read(&mut client, kind, &mut success, &mut seen),
+                    Role::Take => take(&mut client, &mut seen),
+                    Role::Hear => hear(&mut client, &mut seen),
+                };
+                let asked_for = if matches!(role, Role::Take | Role::Hear) { BLOCK } else { Duration::ZERO };
+                seen.longest = seen.longest.max(began.elapsed().saturating_sub(asked_for));
+                done?;
                 if matches!(role, Role::Write | Role::Read) {
                     std::thread::sleep(PACE);
                 }
@@ -115,6 +147,7 @@ fn write(client: &mut Client, kind: Kind, number: &mut u64, seen: &mut Seen) -> 
         }
         _ => {}
     }
+    let sent = Instant::now();
     let mut replies = client.pipeline(&commands)?;
     if kind == Kind::Transactional {
         replies = match replies.pop() {
@@ -122,14 +155,16 @@ fn write(client: &mut Client, kind: Kind, number: &mut u64, seen: &mut Seen) -> 
             other => vec![other.unwrap_or(Reply::Nil)],
         };
     }
-    let now = Instant::now();
+    let at = Instant::now();
     let mut newest = None;
     for (n, reply) in numbers.iter().zip(&replies) {
+        let number = n.parse().unwrap_or_default();
         match reply {
             Reply::Int(_) => {
-                newest = n.parse().ok();
-                seen.acknowledged.extend(newest.map(|n| (n, now)));
+                newest = Some(number);
+                seen.acknowledged.push(Acknowledged { number, sent, at });
             }
+            other if other.is_error() && other.text().starts_with(REFUSED) => seen.refused.push(number),
             other => seen.errors.push(format!("{verb}: {other:?}")),
         }
     }
@@ -153,7 +188,7 @@ fn own_write(reply: Option<&Reply>, newest: Option<u64>, seen: &mut Seen) {
             let found = items.first().and_then(|i| i.text().parse().ok());
             seen.missed.extend(newest.filter(|n| found.is_none_or(|f: u64| f < *n)));
         }
-        other => seen.errors.push(format!("LRANGE: {other:?}")),
+        other => seen.fault("LRANGE", other),
     }
 }
 
@@ -161,7 +196,7 @@ fn read(client: &mut Client, kind: Kind, success: &mut Option<Instant>, seen: &m
     let count = if kind == Kind::Pipelined { BATCH as usize } else { 1 };
     for reply in client.pipeline(&vec![vec!["GET", "chaos:read"]; count])? {
         if reply.text() != "value" || reply.is_error() {
-            seen.errors.push(format!("GET: {reply:?}"));
+            seen.fault("GET", Some(&reply));
             return Ok(());
         }
     }
@@ -175,13 +210,22 @@ fn take(client: &mut Client, seen: &mut Seen) -> io::Result<()> {
     match client.call(&["BLPOP", &seen.key, "1"])? {
         Reply::Array(items) => seen.received.extend(items.get(1).and_then(|n| n.text().parse::<u64>().ok())),
         Reply::Nil => {}
-        other => seen.errors.push(format!("BLPOP: {other:?}")),
+        other => seen.fault("BLPOP", Some(&other)),
     }
     Ok(())
 }
 
+/// Its answer is one of the messages: it may take longer than a subscriber listens.
+fn subscribe(client: &mut Client, channel: &str) -> io::Result<()> {
+    client.send(&encode(&[b"SUBSCRIBE", channel.as_bytes()]))
+}
+
 fn hear(client: &mut Client, seen: &mut Seen) -> io::Result<()> {
     match client.read() {
+        Ok(refusal @ Reply::Error(_)) => {
+            seen.fault("SUBSCRIBE", Some(&refusal));
+            subscribe(client, &seen.key)
+        }
         Ok(message) => {
             let items = message.items();
             let number = items.get(2).filter(|_| items[0].text() == "message");

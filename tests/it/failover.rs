@@ -92,7 +92,9 @@ fn a_killed_master_costs_no_read_and_only_the_writes_on_the_wire() {
         }
     });
     more(&load, 50);
-    let (reads, writes, verdict) = load.finish(&new).expect("the master's word");
+    // On a machine that is busy enough Sentinel may have failed over again.
+    let last = master(&proxy).unwrap_or(new);
+    let (reads, writes, verdict) = load.finish(&last).expect("the master's word");
     check(&reads, &writes, verdict, WRITERS);
 }
 
@@ -110,7 +112,8 @@ fn a_hung_master_costs_no_read_and_only_the_writes_on_the_wire() {
     // Awake again it still thinks that it is the master.
     stage.nodes[0].cont();
     more(&load, 50);
-    let (reads, writes, verdict) = load.finish(&new).expect("the master's word");
+    let last = master(&proxy).unwrap_or(new);
+    let (reads, writes, verdict) = load.finish(&last).expect("the master's word");
     check(&reads, &writes, verdict, WRITERS);
 }
 
@@ -286,6 +289,6 @@ fn a_planned_switch_by_sentinel_loses_nothing() {
     let new = wait_other_master(&proxy, &old);
     more(&load, 100);
     let (reads, writes, verdict) = load.finish(&new).expect("the master's word");
-    // Sentinel promotes while the old master lives: what that executed behind the promotion is not acknowledged.
-    check(&reads, &writes, verdict, WRITERS);
+    // redweir stops before Sentinel promotes, and what the old master said until then stands.
+    check(&reads, &writes, verdict, 0);
 }
