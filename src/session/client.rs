@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use super::commands::bulk_or_null;
 use super::filter::{self, Filter};
+use super::form::Form;
 use super::pubsub::Frame;
 use super::roll::What;
 use super::state::{Silence, State, Unblock};
@@ -99,6 +100,9 @@ impl Session {
         if known.is_some_and(|command| !Self::arity_takes(command, words.len())) {
             return self.misused(words, errors::arity(name)).await.into();
         }
+        if matches!(name, "client|list" | "client|info") {
+            self.learn_form().await;
+        }
         match name {
             "client|list" => self.list(words).await.into(),
             "client|kill" => self.kill(words).await,
@@ -111,6 +115,20 @@ impl Session {
         }
     }
 
+    /// The form of a line, once a term: from a node that this user, or redweir, may ask.
+    async fn learn_form(&self) {
+        let (forms, term) = (&self.front.shared.common.forms, self.front.term());
+        let own = self.state.borrow().lane;
+        for lane in [own, self.front.pool.lane(self.front.first_lane(2))] {
+            if forms.is_of(term) {
+                return;
+            }
+            if let Some(form) = self.ask_now(lane, &[b"CLIENT", b"INFO"]).await.and_then(|r| Form::of_reply(&r)) {
+                forms.note(term, form);
+            }
+        }
+    }
+
     /// What concerns the session alone.
     pub(super) fn identity(&self, s: &mut State, name: &str, words: &[&[u8]]) -> Vec<u8> {
         let word = |n: usize| words.get(n).copied().unwrap_or_default();
@@ -119,7 +137,7 @@ impl Session {
             "client|getname" => bulk_or_null((!s.name.is_empty()).then_some(&*s.name), s.resp),
             "client|setname" => set_name(s, word(2)),
             "client|setinfo" => set_info(s, word(2), word(3)),
-            "client|info" => text(&self.card(s).line(), s.resp),
+            "client|info" => text(&self.card(s).line(&self.front.shared.common.forms.last()), s.resp),
             "client|no-evict" if is_switch(word(2)) => {
                 s.no_evict = word(2).eq_ignore_ascii_case(b"on");
                 errors::OK.to_vec()
@@ -143,7 +161,7 @@ impl Session {
             Ok(refused) | Err(refused) => return refused,
         }
         let ids = filter.ids.clone();
-        let found = self.front.shared.common.roll.call(What::List(filter)).await;
+        let found = self.front.shared.common.roll.call(What::List(filter, self.front.shared.common.forms.last())).await;
         let lines: String = match ids {
             // In the order asked for, and as often.
             Some(ids) => {

@@ -20,6 +20,7 @@ use arc_swap::{ArcSwap, Cache};
 use super::Session;
 use super::acks::Witness;
 use super::cursor::Cursors;
+use super::form::Forms;
 use super::memo::Memo;
 use super::rights::Allowed;
 use super::roll::Roll;
@@ -51,12 +52,13 @@ pub struct Common {
     scripts: Arc<Store>,
     cursors: Cursors,
     pub(super) roll: Roll,
+    pub(super) forms: Forms,
 }
 
 impl Common {
     pub fn new(limits: &Limits) -> Self {
         let scripts = Arc::new(Store::new(limits.scripts, limits.script_bytes));
-        Self { scripts, cursors: Cursors::default(), roll: Roll::default() }
+        Self { scripts, cursors: Cursors::default(), roll: Roll::default(), forms: Forms::default() }
     }
 }
 
@@ -416,15 +418,6 @@ impl Front {
 
     pub(super) fn session(&self, id: u64) -> Option<Rc<Session>> {
         self.sessions.borrow().get(&id)?.upgrade()
-    }
-
-    /// Whether the master is new enough for CLIENT SETINFO, and shows it in CLIENT LIST.
-    pub(super) fn knows_libraries(&self) -> bool {
-        let topology = self.topology();
-        let Some(Writes::Open(master)) = topology.shards.first().map(|shard| shard.writes) else { return false };
-        let version = topology.node(master).and_then(|node| node.version.clone()).unwrap_or_default();
-        let mut parts = version.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
-        (parts.next(), parts.next()) >= (Some(7), Some(2))
     }
 
     pub fn is_empty(&self) -> bool {

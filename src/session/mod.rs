@@ -17,6 +17,7 @@ mod everywhere;
 mod explain;
 mod filter;
 mod floor;
+mod form;
 mod front;
 mod info;
 mod input;

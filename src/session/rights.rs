@@ -72,7 +72,7 @@ impl Session {
     }
 
     /// The reply of a node that can be asked at once; `None`: there is none.
-    async fn ask_now(&self, lane: LaneId, words: &[&[u8]]) -> Option<Vec<u8>> {
+    pub(super) async fn ask_now(&self, lane: LaneId, words: &[&[u8]]) -> Option<Vec<u8>> {
         let want = self.authority();
         let target = self.front.target(want)?;
         let mut lease = match self.front.pool.lease(lane, &target).await {

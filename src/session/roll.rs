@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use super::Session;
 use super::card::Card;
 use super::filter::Filter;
+use super::form::Form;
 use super::front::Front;
 use super::state::{State, Unblock};
 
@@ -25,7 +26,7 @@ const AT_ONCE: usize = 128;
 
 /// What is asked.
 pub enum What {
-    List(Filter),
+    List(Filter, Arc<Form>),
     /// The asking session itself is left out.
     Kill(Filter, u64),
     Unblock(u64, Unblock),
@@ -96,10 +97,10 @@ impl Front {
 
     async fn look(&self, what: &What) -> Vec<Found> {
         let meant = match what {
-            What::List(Filter { ids: Some(ids), .. }) | What::Kill(Filter { ids: Some(ids), .. }, _) => {
+            What::List(Filter { ids: Some(ids), .. }, _) | What::Kill(Filter { ids: Some(ids), .. }, _) => {
                 ids.iter().filter_map(|id| self.session(*id)).collect()
             }
-            What::List(_) | What::Kill(..) => self.sessions(),
+            What::List(..) | What::Kill(..) => self.sessions(),
             What::Unblock(id, _) | What::Find(id) | What::Invalidated(id, _) => self.session(*id).into_iter().collect(),
         };
         let mut found = Vec::new();
@@ -119,9 +120,9 @@ fn act(session: &Rc<Session>, what: &What) -> Option<Found> {
         return None;
     }
     let line = match what {
-        What::List(filter) => {
+        What::List(filter, form) => {
             let card = session.card(s);
-            filter.matches(&card).then(|| card.line())?
+            filter.matches(&card).then(|| card.line(form))?
         }
         What::Kill(filter, caller) => {
             if session.id == *caller || !filter.matches(&session.card(s)) {
@@ -180,7 +181,7 @@ impl Session {
             command: if s.bound.pinned || s.acted == s.active { s.command } else { "" },
             user: user.unwrap_or_else(|| "default".into()),
             resp: s.resp,
-            library: library.or_else(|| front.knows_libraries().then(Default::default)),
+            library: library.unwrap_or_default(),
         }
     }
 }

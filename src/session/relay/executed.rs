@@ -7,6 +7,7 @@ use super::queued::Carried;
 use super::{End, Relay};
 use crate::command;
 use crate::resp::Args;
+use crate::session::form::Form;
 use crate::session::pin::tracked;
 use crate::session::pubsub::Frame;
 use crate::session::state::{Silence, State};
@@ -102,8 +103,14 @@ impl Relay {
                 }
                 Ok((!mode.eq_ignore_ascii_case(b"on")).then(Vec::new))
             }
-            "client|id" | "client|info" | "client|getname" | "client|setname" | "client|setinfo"
-            | "client|no-evict" | "client|capa" => Ok(Some(session.identity(s, name, &words))),
+            "client|info" => {
+                if let Some(form) = Form::of_reply(answer) {
+                    session.front.shared.common.forms.note(session.front.term(), form);
+                }
+                Ok(Some(session.identity(s, name, &words)))
+            }
+            "client|id" | "client|getname" | "client|setname" | "client|setinfo" | "client|no-evict"
+            | "client|capa" => Ok(Some(session.identity(s, name, &words))),
             "client|list" | "client|kill" | "client|unblock" => {
                 let at = (!*quiet).then_some(done.reply.len());
                 done.rest.push(Rest { name, request: request.to_vec(), answer: answer.to_vec(), at });

@@ -38,6 +38,7 @@ impl Proxy {
         }
         args.extend(source.iter().cloned());
         args.extend(flags.iter().map(|f| (*f).to_owned()));
+        args.extend(more(flags));
         Self::launch(port, admin, &args)
     }
 
@@ -161,6 +162,14 @@ impl Drop for Proxy {
             eprintln!("redweir on port {} said:\n{said}", self.port);
         }
     }
+}
+
+/// What REDWEIR_FLAGS adds to every redweir (`REDWEIR_FLAGS="--acks 1"`), but for tests that say otherwise themselves.
+fn more(flags: &[&str]) -> Vec<String> {
+    let all = std::env::var("REDWEIR_FLAGS").unwrap_or_default();
+    let named = |word: &str| word.starts_with("--") && flags.contains(&word);
+    let words: Vec<&str> = all.split_whitespace().collect();
+    if words.iter().any(|word| named(word)) { Vec::new() } else { words.into_iter().map(str::to_owned).collect() }
 }
 
 /// The flags that point redweir at a stage.
