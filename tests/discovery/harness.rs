@@ -76,7 +76,7 @@ impl Server {
         let file = dir.join(format!("sentinel-{port}.conf"));
         let text = format!(
             "port {port}\nbind 127.0.0.1\ndir {}\nsentinel monitor m 127.0.0.1 {master} 2\n\
-             sentinel down-after-milliseconds m {down_after_ms}\nsentinel failover-timeout m 10000\n{more}",
+             sentinel down-after-milliseconds m {down_after_ms}\nsentinel failover-timeout m 10000\nlogfile sentinel-{port}.log\n{more}",
             dir.display()
         );
         std::fs::write(&file, text).unwrap();
@@ -178,6 +178,23 @@ impl Set {
         set
     }
 
+    /// The master that all Sentinels name; none while they differ.
+    pub fn named(&self) -> Option<String> {
+        let first = self.sentinels.first()?.names_master();
+        self.sentinels.iter().all(|s| s.names_master() == first).then(|| format!("127.0.0.1:{first}"))
+    }
+
+    /// What the Sentinels decided, by their own logs: a test that fails says whether its servers did what it counts on.
+    fn decided(&self) -> String {
+        let told = |sentinel: &Server| {
+            let log = std::fs::read_to_string(self.dir.path().join(format!("sentinel-{}.log", sentinel.port)));
+            let events = log.unwrap_or_default();
+            let events: Vec<_> = events.lines().filter(|l| l.contains(" # ") || l.contains(" * +")).collect();
+            format!("-- Sentinel {}\n{}\n", sentinel.port, events.join("\n"))
+        };
+        self.sentinels.iter().map(told).collect()
+    }
+
     pub fn addresses(&self) -> Vec<String> {
         self.nodes.iter().map(Server::address).collect()
     }
@@ -195,6 +212,14 @@ impl Set {
             sentinels: self.sentinels.iter().map(Server::address).collect(),
             master_name: "m".into(),
             login: None,
+        }
+    }
+}
+
+impl Drop for Set {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            println!("{}", self.decided());
         }
     }
 }
