@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::support::link::{Link, reroute};
-use crate::support::{Counts, Proxy, Reply, Stage, call, connect, plain_stage, wait};
+use crate::support::{Counts, Proxy, Reply, Stage, call, connect, ok, plain_stage, wait};
 
 /// Writes to a node without pause until it is dropped.
 struct Load(Arc<AtomicBool>, Option<JoinHandle<()>>);
@@ -145,6 +145,35 @@ fn the_master_is_guarded_from_all_reads_while_replicas_lag() {
         call(&mut careful, &format!("SET own {n}"));
         assert_eq!(call(&mut careful, "GET own").text(), n.to_string());
     }
+}
+
+/// Reads of a round join one another; with one that must stay at the master the master's share would grow to all of them.
+#[test]
+fn the_masters_share_is_kept_beside_reads_that_must_stay_there() {
+    let (stage, _links, proxy, _load) =
+        all_lag(&["--lag-guard-share", "20%", "--consistency", "eventual", "--workers", "1"]);
+    let mut others = [(); 5].map(|()| proxy.client());
+    let (mut careful, mut busy) = (proxy.client(), proxy.client());
+    assert_eq!(call(&mut careful, "REDWEIR CONSISTENCY SESSION").text(), "OK");
+    assert_eq!(call(&mut careful, "SET own value"), ok());
+    Counts::reset(&stage);
+    const PINGS: usize = 500;
+    for _ in 0..400 {
+        // While it answers these, the others' requests gather for one round.
+        busy.send("PING\r\n".repeat(PINGS).as_bytes()).unwrap();
+        careful.send(b"STRLEN own\r\n").unwrap();
+        for other in &mut others {
+            other.send(b"GET load\r\n").unwrap();
+        }
+        for _ in 0..PINGS {
+            assert_eq!(busy.read().unwrap().text(), "PONG");
+        }
+        assert_eq!(careful.read().unwrap().int(), Some(5));
+        assert!(others.iter_mut().all(|other| !other.read().unwrap().is_error()));
+    }
+    let counts = Counts::read(&stage);
+    assert_eq!(counts.on(0, "strlen"), 400);
+    assert_eq!([0, 1, 2].map(|n| counts.on(n, "get")), [400, 0, 1600], "the master's share, and the rest");
 }
 
 #[test]
