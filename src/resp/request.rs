@@ -8,6 +8,9 @@ use super::number;
 
 /// Longest header or inline line (`PROTO_INLINE_MAX_SIZE`).
 const LINE_MAX: usize = 64 * 1024;
+/// Most arguments, and most bytes of one, before a login where one is needed (processMultibulkBuffer, since 6.2.6).
+const STRANGER_ARGS: u16 = 10;
+const STRANGER_BULK: u64 = 16 * 1024;
 
 /// What is at the start of the input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +40,16 @@ pub enum Violation {
     BulkTooBig,
     InlineTooBig,
     UnbalancedQuotes,
+    /// More than a client may send before it has logged in, where it has to.
+    StrangerMultibulk,
+    StrangerBulk,
+}
+
+impl Violation {
+    /// No violation for a client that has logged in or need not.
+    pub fn is_strangers(self) -> bool {
+        matches!(self, Violation::StrangerMultibulk | Violation::StrangerBulk)
+    }
 }
 
 /// Resumable: call [`RequestScanner::scan`] again with more bytes from the same start.
@@ -47,13 +60,26 @@ pub struct RequestScanner {
     /// Where the next unread header begins, from the start of the request.
     at: usize,
     ragged: bool,
+    /// In force now: those of a stranger, or for everybody. [`u16::MAX`]: any number of arguments.
+    most_args: u16,
+    most_bulk: u64,
     max_bulk: u64,
 }
 
 impl RequestScanner {
     /// `max_bulk`: Redis' `proto-max-bulk-len`.
     pub fn new(max_bulk: u64) -> Self {
-        Self { left: 0, at: 0, ragged: false, max_bulk }
+        Self { left: 0, at: 0, ragged: false, most_args: u16::MAX, most_bulk: max_bulk, max_bulk }
+    }
+
+    /// The client has not logged in: it may have to, and what is large is a violation until [`RequestScanner::trust`].
+    pub fn doubt(&mut self) {
+        (self.most_args, self.most_bulk) = (STRANGER_ARGS, STRANGER_BULK.min(self.max_bulk));
+    }
+
+    /// It need not, or has: a scan that ended in a violation of a stranger's bounds goes on where it was.
+    pub fn trust(&mut self) {
+        (self.most_args, self.most_bulk) = (u16::MAX, self.max_bulk);
     }
 
     /// Forgets a request begun; the next scan starts a new one.
@@ -73,7 +99,9 @@ impl RequestScanner {
     /// the same.
     #[inline]
     pub fn begin_behind(&mut self, args: u32, at: usize) {
-        (self.left, self.at) = (args, at);
+        if args <= u32::from(self.most_args) {
+            (self.left, self.at) = (args, at);
+        }
     }
 
     /// `input` begins at the first byte of the current request.
@@ -81,7 +109,7 @@ impl RequestScanner {
     pub fn scan(&mut self, input: &[u8]) -> Scan {
         if self.left == 0 {
             match number::short(input, 0, b'*') {
-                Some((n, next)) if n > 0 => (self.left, self.at) = (n as u32, next),
+                Some((n, next)) if n > 0 && n <= usize::from(self.most_args) => (self.left, self.at) = (n as u32, next),
                 _ => {
                     if let Some(scan) = self.begin(input) {
                         return scan;
@@ -94,7 +122,7 @@ impl RequestScanner {
         while left > 0 {
             let Some((len, next)) = number::short(input, at, b'$') else { break };
             let end = next + len + 2;
-            if end > input.len() || len as u64 > self.max_bulk || input[end - 2..end] != *b"\r\n" {
+            if end > input.len() || len as u64 > self.most_bulk || input[end - 2..end] != *b"\r\n" {
                 break;
             }
             at = end;
@@ -114,6 +142,11 @@ impl RequestScanner {
         }
         Some(match number::header(input, 0) {
             number::Header::Number(n, next) if n <= 0 => Scan::Nothing { len: next },
+            number::Header::Number(n, _)
+                if self.most_args < u16::MAX && n > i64::from(self.most_args) && n <= i64::from(i32::MAX) =>
+            {
+                Scan::Invalid(Violation::StrangerMultibulk)
+            }
             number::Header::Number(n, next) if n <= i64::from(i32::MAX) => {
                 (self.left, self.at) = (n as u32, next);
                 return None;
@@ -159,7 +192,8 @@ impl RequestScanner {
             number::Header::Partial => Ok(None),
             _ if kind != b'$' => Err(Violation::ExpectedDollar(kind)),
             number::Header::Number(n, next) => match u64::try_from(n) {
-                Ok(len) if len <= self.max_bulk => Ok(Some(next + len as usize + 2)),
+                Ok(len) if len <= self.most_bulk => Ok(Some(next + len as usize + 2)),
+                Ok(len) if len <= self.max_bulk => Err(Violation::StrangerBulk),
                 _ => Err(Violation::BulkLength),
             },
             number::Header::Invalid => Err(Violation::BulkLength),
@@ -243,6 +277,42 @@ mod tests {
 
     fn scan(input: &[u8]) -> Scan {
         RequestScanner::new(512 << 20).scan(input)
+    }
+
+    #[test]
+    fn a_stranger_is_believed_little_and_goes_on_where_it_was_once_trusted() {
+        let bulk = |len: usize| {
+            [format!("*2\r\n$3\r\nGET\r\n${len}\r\n").into_bytes(), vec![b'x'; len], b"\r\n".to_vec()].concat()
+        };
+        let args = |n: usize| [format!("*{n}\r\n").into_bytes(), b"$1\r\na\r\n".repeat(n)].concat();
+        let table = [
+            (args(10), None),
+            (args(11), Some(Violation::StrangerMultibulk)),
+            (args(2000), Some(Violation::StrangerMultibulk)),
+            (bulk(16384), None),
+            (bulk(16385), Some(Violation::StrangerBulk)),
+            (bulk(100_000), Some(Violation::StrangerBulk)),
+        ];
+        for (request, violation) in table {
+            let whole = Scan::Request { len: request.len() };
+            let mut scanner = RequestScanner::new(512 << 20);
+            assert_eq!(scanner.scan(&request), whole);
+            scanner.reset();
+            scanner.doubt();
+            assert_eq!(scanner.scan(&request), violation.map_or(whole, Scan::Invalid));
+            if violation.is_some() {
+                // The header is enough.
+                scanner.reset();
+                assert_eq!(scanner.scan(&request[..24]), violation.map_or(whole, Scan::Invalid));
+                scanner.trust();
+                assert_eq!(scanner.scan(&request), whole);
+            }
+        }
+        let mut scanner = RequestScanner::new(512 << 20);
+        scanner.doubt();
+        assert_eq!(scanner.scan(b"*1\r\n$536870913\r\n"), Scan::Invalid(Violation::BulkLength));
+        scanner.reset();
+        assert_eq!(scanner.scan(b"*2147483648\r\n"), Scan::Invalid(Violation::MultibulkLength));
     }
 
     #[test]

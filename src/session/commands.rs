@@ -161,7 +161,7 @@ impl Session {
         s.enter_lane(lane);
         s.chosen = false;
         self.take_level_of_user(s);
-        self.set_acks(s);
+        self.is_known(s);
         (s.resp, s.db) = (2, 0);
         (s.silence, s.wrote) = (Silence::Not, false);
         s.name.clear();

@@ -143,6 +143,8 @@ pub fn protocol(violation: Violation) -> Vec<u8> {
         Violation::BulkTooBig => text.extend_from_slice(b"too big bulk count string"),
         Violation::InlineTooBig => text.extend_from_slice(b"too big inline request"),
         Violation::UnbalancedQuotes => text.extend_from_slice(b"unbalanced quotes in request"),
+        Violation::StrangerMultibulk => text.extend_from_slice(b"unauthenticated multibulk length"),
+        Violation::StrangerBulk => text.extend_from_slice(b"unauthenticated bulk length"),
         Violation::ExpectedDollar(got) => {
             text.extend_from_slice(b"expected '$', got '");
             // addReplyErrorFormat replaces line ends, so that an error stays one line.

@@ -309,6 +309,7 @@ impl Session {
                 }
             }
             Scan::Ragged { len } => Err((at + len, Stop::Turn(Turn::Inline(mended(&buf[at..at + len]))))),
+            Scan::Invalid(violation) if self.forgives(s, violation) => Ok(at),
             Scan::Invalid(violation) => Err((at, Stop::Turn(Turn::Invalid(violation)))),
             Scan::Request { .. } | Scan::Incomplete { .. } => Ok(at),
         }

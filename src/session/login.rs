@@ -7,7 +7,8 @@ use super::client::set_switch;
 use super::state::State;
 use super::{Session, errors};
 use crate::config::Login;
-use crate::resp::Args;
+use crate::resp::{Args, Violation};
+
 use crate::route::Want;
 use crate::upstream::{Lane, Lease};
 
@@ -87,8 +88,26 @@ impl Session {
         s.enter_lane(self.front.lane_for(lane, s.lane)?);
         self.take_level_of_user(s);
         s.resp = resp;
-        self.set_acks(s);
+        self.is_known(s);
         Some(if hello { as_ours(reply, self.id) } else { reply.to_vec() })
+    }
+
+    /// What depends on who the session is, now that it is somebody (else).
+    pub(super) fn is_known(&self, s: &mut State) {
+        self.set_acks(s);
+        match self.front.pool.describe(s.lane).is_some_and(|lane| lane.login.is_some()) {
+            true => s.scanner.trust(),
+            false => s.scanner.doubt(),
+        }
+    }
+
+    /// It exceeds what one may send before a login, and none is needed.
+    pub(super) fn forgives(&self, s: &mut State, violation: Violation) -> bool {
+        let forgiven = violation.is_strangers() && !self.front.pool.is_locked();
+        if forgiven {
+            s.scanner.trust();
+        }
+        forgiven
     }
 
     /// False: there are too many different logins in use already, and the session stays who it was.
@@ -101,7 +120,7 @@ impl Session {
             s.enter_lane(id);
             self.take_level_of_user(s);
             s.resp = resp;
-            self.set_acks(s);
+            self.is_known(s);
         }
         if let Some(lease) = lease {
             self.front.pool.give_back(id, lease);

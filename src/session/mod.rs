@@ -119,7 +119,7 @@ impl Session {
             restarts: Cell::default(),
         });
         let _seat = Seat::take(&session);
-        session.set_acks(&mut session.state.borrow_mut());
+        session.is_known(&mut session.state.borrow_mut());
         loop {
             let turn = std::future::poll_fn(|cx| session.poll_turn(cx)).await;
             if matches!(turn, Turn::Close) || !session.while_alive(Box::pin(session.take_turn(turn))).await {

@@ -60,16 +60,23 @@ impl Refused {
     }
 }
 
+/// A connection that its lane may use.
+pub struct Dialled {
+    pub stream: TcpStream,
+    /// The lane has no login, and the node wants one.
+    pub locked: bool,
+}
+
 /// Dials `target` and performs `lane`'s handshake within `limit`. Unless `paced` the kernel sends at once what it may send.
 ///
 /// # Errors
 /// The socket's, the time limit's, or the node's own refusal.
-pub async fn dial(target: &Target, lane: &Lane, limit: Duration, paced: bool) -> Result<TcpStream, Refused> {
+pub async fn dial(target: &Target, lane: &Lane, limit: Duration, paced: bool) -> Result<Dialled, Refused> {
     tokio::time::timeout(limit, async {
         let mut stream = connect(&target.dial, paced).await?;
         tune(&stream);
-        handshake(&mut stream, lane).await?;
-        Ok(stream)
+        let locked = handshake(&mut stream, lane).await?;
+        Ok(Dialled { stream, locked })
     })
     .await
     .unwrap_or(Err(Refused::Timeout(limit)))
@@ -109,7 +116,9 @@ pub fn tune(stream: &TcpStream) {
     let _ = socket.set_tcp_user_timeout(Some(Duration::from_secs(30)));
 }
 
-async fn handshake(stream: &mut TcpStream, lane: &Lane) -> Result<(), Refused> {
+/// True: the node wants a login and the lane has none.
+async fn handshake(stream: &mut TcpStream, lane: &Lane) -> Result<bool, Refused> {
+    let mut locked = false;
     if let Some(login) = &lane.login {
         let user = login.username.as_deref();
         let words = ["AUTH"].into_iter().chain(user).chain([login.password.as_str()]);
@@ -121,7 +130,9 @@ async fn handshake(stream: &mut TcpStream, lane: &Lane) -> Result<(), Refused> {
     } else if lane.login.is_none() {
         // A node that is full says so as if in answer to whatever comes first.
         match exchange_ok(stream, &[b"PING"]).await {
-            Err(Refused::Handshake(text)) if !text.starts_with("ERR max number of clients") => {}
+            Err(Refused::Handshake(text)) if !text.starts_with("ERR max number of clients") => {
+                locked = text.starts_with("NOAUTH");
+            }
             other => other?,
         }
     }
@@ -133,7 +144,7 @@ async fn handshake(stream: &mut TcpStream, lane: &Lane) -> Result<(), Refused> {
             other => other?,
         }
     }
-    Ok(())
+    Ok(locked)
 }
 
 async fn exchange_ok(stream: &mut TcpStream, words: &[&[u8]]) -> Result<(), Refused> {

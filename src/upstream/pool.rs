@@ -11,11 +11,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Acquire};
 use std::time::{Duration, Instant};
 
+use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
 use super::clock::Origins;
 use super::conn::End;
-use super::dial::{self, Lane, Target};
+use super::dial::{self, Dialled, Lane, Target};
 use super::lanes::{LaneId, Lanes};
 use super::{Conn, Lease, Refused};
 use crate::metrics::{Cells, Clock, Count, MAX_NODES};
@@ -89,6 +90,7 @@ pub struct Pool {
     resting: RefCell<Vec<Option<Instant>>>,
     leased: Rc<Cell<usize>>,
     turn: Cell<usize>,
+    locked: Cell<bool>,
 }
 
 impl Pool {
@@ -118,6 +120,7 @@ impl Pool {
             resting: RefCell::new(vec![None; MAX_NODES]),
             leased: Rc::default(),
             turn: Cell::new(0),
+            locked: Cell::new(false),
         })
     }
 
@@ -202,8 +205,8 @@ impl Pool {
     async fn live(self: Rc<Self>, conn: Rc<Conn>, lane: Lane) {
         let node = conn.target.node;
         match dial::dial(&conn.target, &lane, self.settings.connect_timeout, self.settings.paced).await {
-            Ok(stream) => {
-                self.tally.cells.count(Count::UpstreamConnects, 1);
+            Ok(dialled) => {
+                let stream = self.dialled(&lane, dialled);
                 let end = conn.drive(stream).await;
                 conn.fail();
                 match end {
@@ -226,6 +229,19 @@ impl Pool {
                 self.report(node, refused);
             }
         }
+    }
+
+    fn dialled(&self, lane: &Lane, dialled: Dialled) -> TcpStream {
+        self.tally.cells.count(Count::UpstreamConnects, 1);
+        if lane.login.is_none() {
+            self.locked.set(dialled.locked);
+        }
+        dialled.stream
+    }
+
+    /// The nodes want a login of everybody, as far as it was seen.
+    pub fn is_locked(&self) -> bool {
+        self.locked.get()
     }
 
     fn report(&self, node: u16, refused: Refused) {
@@ -298,13 +314,13 @@ impl Pool {
             return Err(Refused::Io(std::io::ErrorKind::WouldBlock.into()));
         }
         let Settings { connect_timeout, paced, .. } = self.settings;
-        let stream = dial::dial(target, &how, connect_timeout, paced).await.inspect_err(|refused| {
+        let dialled = dial::dial(target, &how, connect_timeout, paced).await.inspect_err(|refused| {
             self.tally.cells.count(Count::UpstreamConnectErrors, 1);
             if !matches!(refused, Refused::Handshake(_)) {
                 (self.on_event)(Event::Lost { node: target.node });
             }
         })?;
-        self.tally.cells.count(Count::UpstreamConnects, 1);
+        let stream = self.dialled(&how, dialled);
         Ok(Lease::new(stream, target.clone(), Rc::clone(&self.leased)))
     }
 

@@ -4,6 +4,7 @@
 
 mod others;
 mod pinned;
+mod poison;
 mod shared;
 #[path = "../it/support/mod.rs"]
 #[allow(dead_code, unused_imports)]

@@ -69,6 +69,8 @@ fn text(violation: Violation) -> Vec<u8> {
         Violation::BulkTooBig => "too big bulk count string",
         Violation::InlineTooBig => "too big inline request",
         Violation::UnbalancedQuotes => "unbalanced quotes in request",
+        Violation::StrangerMultibulk => "unauthenticated multibulk length",
+        Violation::StrangerBulk => "unauthenticated bulk length",
         Violation::ExpectedDollar(b'\r' | b'\n') => "expected '$', got ' '",
         Violation::ExpectedDollar(got) => {
             return [b"-ERR Protocol error: expected '$', got '", &[got][..], b"'\r\n"].concat();

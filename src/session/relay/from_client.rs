@@ -98,6 +98,7 @@ impl Relay {
                     break;
                 }
                 Scan::Nothing { len } => taken += len,
+                Scan::Invalid(violation) if session.forgives(s, violation) => {}
                 Scan::Invalid(violation) => {
                     end = self.violated(session, s, violation);
                     break;
@@ -116,6 +117,7 @@ impl Relay {
                 self.streaming = !done;
                 Ok(n)
             }
+            Err(violation) if session.forgives(s, violation) => self.stream(session, s, at),
             Err(violation) => Err(self.violated(session, s, violation)),
         }
     }
