@@ -117,6 +117,14 @@ pub fn unsupported(name: &str) -> Vec<u8> {
     format!("-ERR redweir: '{name}' is not supported through the proxy; send it to the node itself\r\n").into_bytes()
 }
 
+/// WAIT would count the writes of a connection that made none. `refused`: the node's word to redweir's own user.
+pub fn unfenced(refused: &[u8]) -> Vec<u8> {
+    let why = refused.trim_ascii().escape_ascii().to_string();
+    let text = "redweir: WAIT counts a session's writes from a message on the channel redweir:fence; the node says";
+    let advice = "give the client's user or redweir's own +publish and &redweir:fence";
+    format!("-NOPERM {text} '{}'; {advice}\r\n", why.trim_start_matches('-')).into_bytes()
+}
+
 /// server.c, addReplySubcommandSyntaxError and the arity check.
 pub fn arity(name: &str) -> Vec<u8> {
     format!("-ERR wrong number of arguments for '{name}' command\r\n").into_bytes()

@@ -5,6 +5,7 @@
 //! not decide who is master. Invariant: replies leave in request order, and a request is answered once.
 
 mod acks;
+mod barrier;
 mod card;
 mod client;
 mod commands;

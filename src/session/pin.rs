@@ -10,6 +10,7 @@ pub mod tracked;
 
 use std::collections::VecDeque;
 
+use super::barrier::FENCE;
 use super::card::Bound;
 use super::errors;
 use super::pubsub::{self, Frame, Sort};
@@ -40,8 +41,8 @@ pub enum Expect {
     Multi,
     Reset,
     Quit,
-    /// The reply is not the client's.
-    Swallow,
+    /// Of what WAIT needs before it: not the client's.
+    Fence,
     /// The client gets EXECABORT instead.
     Abort,
     /// The connection's own id at the node, not the client's to see.
@@ -61,8 +62,6 @@ pub enum Expect {
 
 const MONITOR: &[u8] = b"*1\r\n$7\r\nMONITOR\r\n";
 const DISCARD: &[u8] = b"*1\r\n$7\r\nDISCARD\r\n";
-/// Raises the connection's replication offset to the master's present one (offsets.md section 5).
-const FENCE: &[u8] = b"*3\r\n$7\r\nPUBLISH\r\n$13\r\nredweir:fence\r\n$0\r\n\r\n";
 
 /// What the server still owes, in the order of its answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -291,7 +290,7 @@ impl Pin {
             "client|trackinginfo" | "client|getredir" => self.send(Some(Expect::Redirection)),
             "wait" | "waitaof" if wrote => {
                 (self.blocks, self.alone) = (true, true);
-                self.send(Some(Expect::Swallow));
+                self.send(Some(Expect::Fence));
                 self.send(None);
                 Admit::Behind(FENCE)
             }

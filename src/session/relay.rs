@@ -109,6 +109,8 @@ struct Relay {
     blind: bool,
     /// EXEC's answer waits for other nodes: what comes behind it is not looked at.
     concluding: bool,
+    /// What WAIT needs before it was refused.
+    unfenced: bool,
     /// Where the node sends the invalidations that are for another client.
     ear: Option<ear::Ear>,
     redirect: Option<ear::Redirect>,
@@ -265,6 +267,7 @@ impl Relay {
             queued: queued::Queued::default(),
             blind: false,
             concluding: false,
+            unfenced: false,
             ear: None,
             redirect: None,
             stuck: None,

@@ -3,6 +3,7 @@
 //! Each file is one paragraph of what is promised; each test is named by the sentence that it shows.
 
 mod acks;
+mod barrier;
 mod bounds;
 mod bulky;
 mod clients;

@@ -123,14 +123,8 @@ impl Relay {
             self.pin.note(bytes, session.front.limits.client_output_bytes);
         }
         let failed = bytes.first() == Some(&b'-');
-        match expected {
-            Some(Expect::Restored) if failed && frame == Frame::Reply => return self.unrestored(bytes),
-            Some(Expect::Swallow | Expect::Restored) => return None,
-            Some(Expect::Id) => {
-                self.lease.id = Some(unblock::id(bytes));
-                return None;
-            }
-            _ => {}
+        if let Some(end) = self.keep_own(frame, expected, bytes) {
+            return end;
         }
         self.stuck = None;
         let request = sent.as_ref().map_or(&[][..], |sent| &sent.bytes);
@@ -165,6 +159,10 @@ impl Relay {
                 return None;
             }
             self.settle_as_is(session, s);
+            if frame == Frame::Reply && std::mem::take(&mut self.unfenced) && !failed {
+                session.wait_aside(s, &sent.bytes);
+                return None;
+            }
             let write = self.acknowledges(frame, expected, Some(&sent), bytes);
             session.push_frame(s, frame, bytes, write);
             // SKIP is for one reply, and the session may stay pinned for many.
@@ -183,6 +181,19 @@ impl Relay {
             }
             _ => None,
         }
+    }
+
+    /// Takes an answer that no client asked for, and says whether that is the end; `None`: it is the client's.
+    fn keep_own(&mut self, frame: Frame, expected: Option<Expect>, bytes: &[u8]) -> Option<Option<End>> {
+        let failed = bytes.first() == Some(&b'-');
+        match expected? {
+            Expect::Restored if failed && frame == Frame::Reply => return Some(self.unrestored(bytes)),
+            Expect::Restored => {}
+            Expect::Fence => self.unfenced = failed,
+            Expect::Id => self.lease.id = Some(unblock::id(bytes)),
+            _ => return None,
+        }
+        Some(None)
     }
 
     /// What an answer means to the session.

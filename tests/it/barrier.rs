@@ -1,0 +1,90 @@
+//! WAIT counts what the session wrote, over whatever connection and as whatever user it did.
+
+use crate::support::{Plan, Proxy, Reply, Stage, call, ok, plain_stage, settle, stage, wait};
+
+/// Users: one as Redis 7 makes them, without any channel; one that may not WAIT; redweir's own without PUBLISH.
+fn users(stage: &Stage) {
+    for node in &stage.nodes {
+        let mut client = node.connect().unwrap();
+        for line in [
+            "ACL SETUSER app on >pw ~* +@all resetchannels",
+            "ACL SETUSER hasty on >pw ~* +@all -wait resetchannels",
+            "ACL SETUSER redweir on >pw ~* resetchannels +role +info +command +ping",
+        ] {
+            assert_eq!(call(&mut client, line), ok());
+        }
+    }
+}
+
+/// The replica stands still while something is written: WAIT must not count it, and counts it once it has caught up.
+#[track_caller]
+fn is_a_barrier(stage: &mut Stage, proxy: &Proxy, login: Option<&str>) {
+    let mut client = proxy.client();
+    if let Some(login) = login {
+        assert_eq!(call(&mut client, login), ok());
+    }
+    // From here on there is a connection of its own that has seen an offset.
+    assert_eq!(call(&mut client, "SET k 1"), ok());
+    assert_eq!(call(&mut client, "WAIT 1 10000"), Reply::Int(1));
+    stage.nodes[1].stop();
+    assert_eq!(call(&mut client, "SET k 2"), ok());
+    assert_eq!(call(&mut client, "WAIT 1 50"), Reply::Int(0), "{login:?}");
+    stage.nodes[1].cont();
+    assert_eq!(call(&mut client, "WAIT 1 10000"), Reply::Int(1), "{login:?}");
+}
+
+#[test]
+fn wait_does_not_count_a_replica_that_lacks_what_the_session_wrote() {
+    let mut stage = plain_stage(1);
+    settle(&mut stage, 0);
+    users(&stage);
+    // A replica that stands still is not to be taken for dead in between.
+    let proxy = Proxy::start(&stage, &["--down-after", "20s"]);
+    proxy.wait_readers(1);
+    is_a_barrier(&mut stage, &proxy, None);
+    is_a_barrier(&mut stage, &proxy, Some("AUTH app pw"));
+    let mut hasty = proxy.client();
+    assert_eq!(call(&mut hasty, "AUTH hasty pw"), ok());
+    assert_eq!(call(&mut hasty, "SET k 3"), ok());
+    assert!(call(&mut hasty, "WAIT 1 100").text().starts_with("NOPERM"));
+}
+
+#[test]
+fn wait_is_an_error_where_nobody_may_send_what_it_counts_from() {
+    let stage = plain_stage(1);
+    users(&stage);
+    let proxy = Proxy::start(&stage, &["--node-username", "redweir", "--node-password", "pw"]);
+    proxy.wait_readers(1);
+    let mut client = proxy.client();
+    assert_eq!(call(&mut client, "AUTH app pw"), ok());
+    assert_eq!(call(&mut client, "WAIT 0 0"), Reply::Int(1), "nothing was written yet");
+    assert_eq!(call(&mut client, "SET k 1"), ok());
+    let refused = call(&mut client, "WAIT 1 100");
+    assert!(
+        refused.is_error() && refused.text().contains("give the client's user or redweir's own +publish"),
+        "{refused:?}"
+    );
+    // Nothing else suffers.
+    assert_eq!(call(&mut client, "GET k").text(), "1");
+}
+
+#[test]
+fn a_client_that_leaves_while_it_waits_takes_its_connections_along() {
+    let stage = stage(Plan { replicas: 1, sentinels: 0, ..Plan::default() });
+    users(&stage);
+    let proxy = Proxy::start(&stage, &[]);
+    proxy.wait_readers(1);
+    let mut client = proxy.client();
+    assert_eq!(call(&mut client, "AUTH app pw"), ok());
+    assert_eq!(call(&mut client, "SET k 1"), ok());
+    client.send(b"WAIT 9 0\r\n").unwrap();
+    let blocked = |n: &str| {
+        let mut node = stage.nodes[0].connect().unwrap();
+        let clients = call(&mut node, "INFO clients").text();
+        let found = clients.lines().find_map(|l| l.strip_prefix("blocked_clients:")).unwrap_or_default().to_owned();
+        if found == n { Ok(()) } else { Err(found) }
+    };
+    wait("it to block", || blocked("1"));
+    drop(client);
+    wait("nobody to block", || blocked("0"));
+}
