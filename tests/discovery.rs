@@ -56,6 +56,21 @@ async fn a_start_is_no_reason_to_warn_of_masters() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_that_takes_writes_of_its_own_is_told_of() {
+    let set = Set::new(2, 0, 0);
+    set.nodes[1].tell(&["CONFIG", "SET", "replica-read-only", "no"]);
+    let mut watch = Watch::start(SetConfig { name: "own".into(), ..config(set.by_nodes()) });
+    watch.until_open(2).await;
+    let told = |node: usize| {
+        let address = set.nodes[node].address();
+        let is = |l: &&String| l.contains("takes writes of its own") && l.contains(&address);
+        log::lines_of("own").iter().filter(is).count()
+    };
+    wait("the operator to be told", || told(1) > 0);
+    assert_eq!((told(1), told(2)), (1, 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kill_9_under_three_sentinels() {
     let mut set = Set::new(3, 3, 1000);
     let mut watch = Watch::start(config(set.by_sentinels()));

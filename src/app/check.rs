@@ -66,8 +66,9 @@ async fn survey(set: &SetConfig) -> Findings {
     while let Some(node) = nodes.get(index).cloned() {
         index += 1;
         match ask_node(&node, set).await {
-            Ok((line, master, replicas)) => {
+            Ok(Told { line, master, replicas, remarks }) => {
                 found.lines.push(format!("node {node}: {line}"));
+                found.lines.extend(remarks.iter().map(|remark| format!("node {node}: warning: {remark}")));
                 found.masters += usize::from(master);
                 nodes.extend(replicas.into_iter().filter(|n| !nodes.contains(n)).collect::<Vec<_>>());
             }
@@ -111,8 +112,18 @@ async fn ask_sentinel(
     Ok((line, named))
 }
 
-/// What one node says of itself; whether it is a master; the replicas it names.
-async fn ask_node(address: &str, set: &SetConfig) -> Result<(String, bool, Vec<String>), Error> {
+/// What one node says of itself.
+#[derive(Default)]
+struct Told {
+    line: String,
+    master: bool,
+    /// Whom it names.
+    replicas: Vec<String>,
+    /// What the operator should change.
+    remarks: Vec<&'static str>,
+}
+
+async fn ask_node(address: &str, set: &SetConfig) -> Result<Told, Error> {
     let mapped = set.address_map.iter().find(|(announced, _)| announced == address).map(|(_, dial)| dial.as_str());
     let dial = mapped.unwrap_or(address);
     let mut client = Client::connect(dial, set.node_login.as_ref(), set.connect_timeout).await?;
@@ -125,16 +136,38 @@ async fn ask_node(address: &str, set: &SetConfig) -> Result<(String, bool, Vec<S
             };
             let replicas: Vec<String> = replicas.items().iter().filter_map(place).collect();
             let offset = offset.integer().unwrap_or(-1);
-            Ok((format!("master at offset {offset}, {} replica(s) linked", replicas.len()), true, replicas))
+            let line = format!("master at offset {offset}, {} replica(s) linked", replicas.len());
+            Ok(Told { line, master: true, replicas, ..Told::default() })
         }
         [kind, host, port, link, offset, ..] if kind.text() == Some("slave") => {
             let of = format!("{}:{}", host.text().unwrap_or("?"), port.integer().unwrap_or(0));
             let link = link.text().unwrap_or("?");
             let offset = offset.integer().unwrap_or(-1);
-            Ok((format!("replica of {of}, {link} at offset {offset}"), false, Vec::new()))
+            let line = format!("replica of {of}, {link} at offset {offset}");
+            Ok(Told { line, remarks: unequal(&mut client).await, ..Told::default() })
         }
         _ => Err(Error::Server("not a master or replica; list data nodes here and Sentinels under sentinel".into())),
     }
+}
+
+/// Settings by which a replica that has applied everything may still answer otherwise than its master (offsets.md section 3).
+/// Nothing is said where redweir may not ask.
+async fn unequal(client: &mut Client) -> Vec<&'static str> {
+    let settings = [
+        ("replica-read-only", "replica-read-only is no: it takes writes that its master never sees; set it to yes"),
+        (
+            "replica-ignore-maxmemory",
+            "replica-ignore-maxmemory is no: it evicts keys that its master still has; set it to yes",
+        ),
+    ];
+    let mut remarks = Vec::new();
+    for (name, remark) in settings {
+        let value = client.call(&[&b"CONFIG"[..], b"GET", name.as_bytes()]).await;
+        if value.is_ok_and(|reply| reply.field(name).and_then(Reply::text) == Some("no")) {
+            remarks.push(remark);
+        }
+    }
+    remarks
 }
 
 /// An error with what to do about it.

@@ -51,6 +51,12 @@ fn flip(world: &World, before: Option<NodeState>, node: &Portrait) {
         NodeState::Unknown => info!(%set, node = %address, "node found"),
         _ => info!(%set, node = %address, was, state, %cause, "node state changed"),
     }
+    if node.state == NodeState::Replica && member.and_then(|m| m.info.as_ref()).is_some_and(|info| info.takes_writes) {
+        warn!(
+            %set, node = %address,
+            "replica takes writes of its own: what is read there may never have been at the master; CONFIG SET replica-read-only yes"
+        );
+    }
 }
 
 fn cause(member: &Member) -> String {

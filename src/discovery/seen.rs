@@ -83,6 +83,8 @@ pub struct Info {
     pub link_up: bool,
     /// `replica-priority`; a master has none.
     pub priority: Option<u32>,
+    /// `replica-read-only no`: what it answers may never have been at its master.
+    pub takes_writes: bool,
     /// In all databases.
     pub keys: u64,
     /// What a replica has applied, also while its link is down.
@@ -106,6 +108,7 @@ impl Info {
                 "loading" => info.loading = value != "0",
                 "master_link_status" => info.link_up = value == "up",
                 "slave_priority" => info.priority = value.parse().ok(),
+                "slave_read_only" => info.takes_writes = value == "0",
                 "slave_repl_offset" => info.applied = value.parse().ok(),
                 // `db0:keys=3,expires=0,avg_ttl=0`; an empty database has no line.
                 db if db.strip_prefix("db").is_some_and(|n| n.parse::<u16>().is_ok()) => {

@@ -171,6 +171,27 @@ fn check_reports_what_it_finds_and_a_missing_quorum() {
 }
 
 #[test]
+fn check_warns_of_replicas_that_may_answer_otherwise_than_their_master() {
+    let stage = plain_stage(2);
+    let flags = source(&stage);
+    let mut args = vec!["check"];
+    args.extend(flags.iter().map(String::as_str));
+    let warnings = || {
+        let (status, text) = run(&args);
+        assert!(status.success(), "no reason to fail: {text}");
+        text.lines().filter(|line| line.contains("warning:")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(warnings(), Vec::<String>::new());
+    for (node, setting) in [(1, "replica-read-only"), (2, "replica-ignore-maxmemory")] {
+        call(&mut stage.nodes[node].connect().expect("a replica"), &format!("CONFIG SET {setting} no"));
+        let told = warnings();
+        let address = stage.nodes[node].address();
+        assert!(told.iter().any(|line| line.contains(&address) && line.contains(setting)), "{told:?}");
+        assert_eq!(told.len(), node);
+    }
+}
+
+#[test]
 fn a_term_signal_lets_clients_finish_and_ends_well() {
     let stage = plain_stage(1);
     let proxy = Proxy::start(&stage, &["--drain", "10s"]);
