@@ -8,7 +8,7 @@ const sleep = (ms) => new Promise((done) => setTimeout(done, ms));
 
 class Ledger {
   constructor(client, connections) {
-    Object.assign(this, { client, connections, operations: 0, errors: [], acknowledged: [], lost: 0, twice: 0 });
+    Object.assign(this, { client, connections, operations: 0, errors: [], errorTimes: [], acknowledged: [], lost: 0, twice: 0 });
   }
   done(entry, operations = 1) {
     this.operations += operations;
@@ -16,6 +16,7 @@ class Ledger {
   }
   failed(error) {
     this.errors.push(String(error));
+    this.errorTimes.push(Date.now() / 1000);
   }
   check(there) {
     const unique = new Set(there);
@@ -24,9 +25,10 @@ class Ledger {
     if (gone.length > 0) this.errors.unshift(`of ${this.acknowledged.length} acknowledged are gone: ${gone.slice(0, 8)}`);
     this.twice += there.length - unique.size;
   }
-  report(did) {
+  report(did, more = {}) {
     const { client, operations, errors, lost, twice, connections } = this;
-    const line = { client, did, operations, errors: errors.length, lost, twice, connections, first_errors: errors.slice(0, 5) };
+    const seen = { errors: errors.length, first_errors: errors.slice(0, 5), error_times: this.errorTimes };
+    const line = { client, did, operations, lost, twice, connections, ...seen, ...more };
     process.stdout.write(JSON.stringify(line) + '\n', () => process.exit(0));
   }
 }

@@ -54,7 +54,7 @@ async function main() {
   const all = async () => [...(await plain.lrange(`${name}:ledger`, 0, -1)), ...(await plain.lrange(`${name}:queue`, 0, -1))];
   ledger.check(await patiently(all));
   if (!heard.every((n, i) => i === 0 || n > heard[i - 1])) ledger.failed(new Error('messages out of order or twice'));
-  ledger.report(`pipelines, transactions, scripts, BLMOVE, pub/sub ${heard.length} of ${said}`);
+  ledger.report(`pipelines, transactions, scripts, BLMOVE, pub/sub ${heard.length} of ${said}`, { heard: heard.length, said });
 }
 
 main();

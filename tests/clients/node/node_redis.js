@@ -8,7 +8,7 @@ const RESP = Number(process.argv[2]);
 const name = `node-redis-${RESP}`;
 
 async function main() {
-  const ledger = new Ledger(`node-redis RESP${RESP}`, 4);
+  const ledger = new Ledger(`node-redis RESP${RESP}`, 5);
   const connect = async () => {
     const client = createClient({ url: `redis://127.0.0.1:${port}`, RESP });
     // The library reconnects by itself; the command that was cut is reported by its own promise.
@@ -16,7 +16,8 @@ async function main() {
     await client.connect();
     return client;
   };
-  const [main, second, subscriber, publisher] = await Promise.all([connect(), connect(), connect(), connect()]);
+  const clients = await Promise.all([connect(), connect(), connect(), connect(), connect()]);
+  const [main, second, subscriber, publisher, blocked] = clients;
   const heard = [];
   let said = 0;
   await subscriber.subscribe(`${name}:news`, (message) => heard.push(Number(message)));
@@ -37,11 +38,19 @@ async function main() {
       said++;
       ledger.done();
     }),
+    looped(ledger, async (n) => {
+      await publisher.lPush(`${name}:queue`, `q${n}`);
+      ledger.done(`q${n}`);
+    }),
+    looped(ledger, async () => {
+      if (await blocked.blMove(`${name}:queue`, `${name}:ledger`, 'RIGHT', 'LEFT', 1)) ledger.done();
+    }),
   ]);
-  ledger.check(await patiently(() => main.lRange(`${name}:ledger`, 0, -1)));
+  const all = async () => [...(await main.lRange(`${name}:ledger`, 0, -1)), ...(await main.lRange(`${name}:queue`, 0, -1))];
+  ledger.check(await patiently(all));
   const ordered = heard.every((n, i) => i === 0 || n > heard[i - 1]);
   if (!ordered) ledger.failed(new Error('messages out of order or twice'));
-  ledger.report(`pipelines, transactions, pub/sub ${heard.length} of ${said}`);
+  ledger.report(`pipelines, transactions, BLMOVE, pub/sub ${heard.length} of ${said}`, { heard: heard.length, said });
 }
 
 main();

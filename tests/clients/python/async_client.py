@@ -66,10 +66,19 @@ async def consumer(ledger, taken):
     await looped(ledger, act)
 
 
+INSIDE = []
+
+
 async def locks(ledger):
     async def act(r, n):
         async with r.lock(f"{NAME}:lock", timeout=30, blocking_timeout=20):
-            ledger.done(None, 2)
+            assert not INSIDE, "two hold the lock"
+            INSIDE.append(n)
+            try:
+                await r.set(f"{NAME}:guarded", int(await r.get(f"{NAME}:guarded") or 0) + 1)
+                ledger.done(None, 4)
+            finally:
+                INSIDE.clear()
     await looped(ledger, act)
 
 
@@ -96,9 +105,9 @@ async def publisher(ledger, said):
 
 
 async def main():
-    ledger, taken, heard, said = Ledger(f"redis-py asyncio RESP{PROTOCOL}", 7), [], [], []
+    ledger, taken, heard, said = Ledger(f"redis-py asyncio RESP{PROTOCOL}", 8), [], [], []
     await asyncio.gather(
-        transactions(ledger), pipelines(ledger), producer(ledger), consumer(ledger, taken), locks(ledger), subscriber(ledger, heard),
+        transactions(ledger), pipelines(ledger), producer(ledger), consumer(ledger, taken), locks(ledger), locks(ledger), subscriber(ledger, heard),
         publisher(ledger, said),
     )
     there = []
@@ -113,7 +122,7 @@ async def main():
             await asyncio.sleep(0.2)
     ledger.check(there)
     assert heard == sorted(set(heard)), "messages out of order or twice"
-    ledger.report(f"pipelines, transactions, BLMOVE, locks, pub/sub {len(heard)} of {len(said)}")
+    ledger.report(f"pipelines, transactions, BLMOVE, locks, pub/sub {len(heard)} of {len(said)}", heard=len(heard), said=len(said))
 
 
 asyncio.run(main())

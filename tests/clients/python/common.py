@@ -18,7 +18,7 @@ class Ledger:
     def __init__(self, client, connections):
         self.client, self.connections = client, connections
         self.lock = threading.Lock()
-        self.operations, self.errors, self.acknowledged = 0, [], []
+        self.operations, self.errors, self.error_times, self.acknowledged = 0, [], [], []
         self.lost = self.twice = 0
 
     def done(self, entry=None, operations=1):
@@ -30,6 +30,7 @@ class Ledger:
     def failed(self, error):
         with self.lock:
             self.errors.append(f"{type(error).__name__}: {error}")
+            self.error_times.append(time.time())
 
     def check(self, there):
         """`there`: everything the list holds now."""
@@ -39,10 +40,10 @@ class Ledger:
             self.errors.insert(0, f"of {len(self.acknowledged)} acknowledged are gone: {gone[:8]}")
         self.twice += len(there) - len(set(there))
 
-    def report(self, did):
-        print(json.dumps({
+    def report(self, did, **more):
+        print(json.dumps(more | {
             "client": self.client, "did": did, "operations": self.operations, "errors": len(self.errors), "lost": self.lost,
-            "twice": self.twice, "connections": self.connections, "first_errors": self.errors[:5],
+            "twice": self.twice, "connections": self.connections, "first_errors": self.errors[:5], "error_times": self.error_times,
         }), flush=True)
 
 

@@ -78,8 +78,12 @@ def locks(ledger):
             return
         try:
             assert INSIDE.acquire(blocking=False), "two hold the lock"
-            INSIDE.release()
-            ledger.done(None, 2)
+            try:
+                # What the lock is for: read, then write.
+                r.set(f"{NAME}:guarded", int(r.get(f"{NAME}:guarded") or 0) + 1)
+                ledger.done(None, 4)
+            finally:
+                INSIDE.release()
         finally:
             lock.release()
     looped(ledger, act)
@@ -115,7 +119,7 @@ def main():
     [t.join() for t in threads]
     ledger.check(patiently(lambda: client().lrange(f"{NAME}:ledger", 0, -1)))
     assert heard == sorted(set(heard)), "messages out of order or twice"
-    ledger.report(f"pipelines, transactions, WATCH, locks, pub/sub {len(heard)} of {len(said)}")
+    ledger.report(f"pipelines, transactions, WATCH, locks, pub/sub {len(heard)} of {len(said)}", heard=len(heard), said=len(said), watching=1)
 
 
 main()

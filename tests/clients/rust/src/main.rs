@@ -12,7 +12,7 @@ use fred::prelude::*;
 #[derive(Default)]
 struct Ledger {
     operations: Mutex<u64>,
-    errors: Mutex<Vec<String>>,
+    errors: Mutex<Vec<(String, f64)>>,
     acknowledged: Mutex<Vec<String>>,
 }
 
@@ -23,20 +23,31 @@ impl Ledger {
     }
 
     fn failed(&self, error: &dyn std::fmt::Display) {
-        self.errors.lock().expect("no panic").push(error.to_string());
+        self.errors.lock().expect("no panic").push((error.to_string(), now()));
     }
 
-    fn report(&self, client: &str, did: &str, connections: u32, there: &[String]) {
+    /// `heard`: how many messages came of those that were said; `watching`: connections that use WATCH.
+    fn report(&self, client: &str, did: &str, connections: u32, there: &[String], heard: Option<(u64, u64)>, watching: u32) {
         let unique: HashSet<&String> = there.iter().collect();
         let lost = self.acknowledged.lock().expect("no panic").iter().filter(|e| !unique.contains(e)).count();
         let errors = self.errors.lock().expect("no panic");
-        let line = serde_json::json!({
+        let mut line = serde_json::json!({
             "client": client, "did": did, "operations": *self.operations.lock().expect("no panic"), "errors": errors.len(),
             "lost": lost, "twice": there.len() - unique.len(), "connections": connections,
-            "first_errors": errors.iter().take(5).collect::<Vec<_>>(),
+            "first_errors": errors.iter().take(5).map(|(text, _)| text).collect::<Vec<_>>(),
+            "error_times": errors.iter().map(|(_, at)| at).collect::<Vec<_>>(),
         });
+        if let Some((heard, said)) = heard {
+            (line["heard"], line["said"]) = (heard.into(), said.into());
+        }
+        line["watching"] = watching.into();
         println!("{line}");
     }
+}
+
+/// Seconds since 1970.
+fn now() -> f64 {
+    std::time::UNIX_EPOCH.elapsed().expect("after 1970").as_secs_f64()
 }
 
 fn setting(name: &str) -> f64 {
@@ -115,7 +126,7 @@ fn with_redis() {
     std::thread::sleep(Duration::from_secs(1));
     let mut connection = redis::Client::open(url()).and_then(|c| c.get_connection()).expect("a connection");
     let there: Vec<String> = redis::Commands::lrange(&mut connection, "rs:ledger", 0, -1).expect("the ledger");
-    ledger.report("redis-rs", "pipelines, transactions, scripts, WATCH", 4, &there);
+    ledger.report("redis-rs", "pipelines, transactions, scripts, WATCH", 4, &there, None, 1);
 }
 
 fn client() -> Builder {
@@ -197,8 +208,9 @@ async fn with_fred() {
     tokio::join!(pushes, transactions, news, listen);
     tokio::time::sleep(Duration::from_secs(1)).await;
     let there: Vec<String> = plain.lrange("fred:ledger", 0, -1).await.expect("the ledger");
-    let did = format!("pushes, transactions, pub/sub {heard} of {}", said.lock().expect("no panic"));
-    ledger.report("fred", &did, 4, &there);
+    let said = *said.lock().expect("no panic");
+    let did = format!("pushes, transactions, pub/sub {heard} of {said}");
+    ledger.report("fred", &did, 4, &there, Some((heard, said)), 0);
 }
 
 fn main() {
