@@ -18,8 +18,9 @@ test: servers
 # What clients see while replicas lag and masters change, at every level, judged read by read; ten minutes or so. `make test` has a short
 # round of it. Each run prints its REDWEIR_SEED, which repeats it; tests/consistency/main.rs names the other variables.
 ROUNDS ?= 20
+LEAST_READS ?= 500000
 consistency: servers
-	REDWEIR_ROUNDS=$(ROUNDS) $(CARGO) test --profile fast --test consistency -- --nocapture --test-threads 1 $(ARGS)
+	REDWEIR_ROUNDS=$(ROUNDS) REDWEIR_LEAST_READS=$(LEAST_READS) $(CARGO) test --profile fast --test consistency -- --nocapture --test-threads 1 $(ARGS)
 
 # Every target for FUZZ_SECONDS. libFuzzer is reached without a nightly compiler; findings lie in tests/fuzz/artifacts.
 FUZZ_TARGETS ?= request_scanner reply_scanner inline classify control_reply config_parse

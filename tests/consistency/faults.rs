@@ -6,7 +6,10 @@
 use std::time::Duration;
 
 use super::history::{Loss, Time};
-use super::support::{Client, Faults, Linked, Proxy, call, wait};
+use super::support::{Client, Faults, Linked, Proxy, call, proxy, wait};
+
+/// Of the door that a switchover is asked for at.
+pub const TOKEN: &str = "consistency";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Fault {
@@ -37,10 +40,12 @@ pub enum Fault {
     Planned,
     /// The master hangs until Sentinel has promoted another.
     Hang,
+    /// `redweir switchover`.
+    Switchover,
 }
 
 impl Fault {
-    pub const WITHOUT_SENTINEL: [Fault; 11] = [
+    pub const WITHOUT_SENTINEL: [Fault; 12] = [
         Fault::None,
         Fault::Delay,
         Fault::Chop,
@@ -52,8 +57,14 @@ impl Fault {
         Fault::Restart,
         Fault::FailoverTo,
         Fault::ByHand,
+        Fault::Switchover,
     ];
-    pub const WITH_SENTINEL: [Fault; 3] = [Fault::Kill, Fault::Planned, Fault::Hang];
+    pub const WITH_SENTINEL: [Fault; 4] = [Fault::Kill, Fault::Planned, Fault::Hang, Fault::Switchover];
+
+    /// Nothing dies and nobody is surprised: no acknowledged write may go.
+    pub fn is_planned(self) -> bool {
+        !matches!(self, Fault::ByHand | Fault::Kill | Fault::Hang)
+    }
 }
 
 /// The servers and redweir, as faults see them.
@@ -165,6 +176,10 @@ impl Theatre {
             Fault::Planned => {
                 self.lag(10);
                 Some(self.planned(now))
+            }
+            Fault::Switchover => {
+                self.lag(10);
+                Some(self.switchover(now))
             }
             Fault::Hang => {
                 self.lag(40);
@@ -314,6 +329,22 @@ impl Theatre {
         });
         self.wait_other_master(old);
         std::thread::sleep(ms(300));
+        Loss { from, gone: None }
+    }
+
+    fn switchover(&mut self, now: &dyn Fn() -> Time) -> Loss {
+        let old = self.master();
+        let admin = format!("127.0.0.1:{}", self.proxy.admin);
+        let mut from = now();
+        // Sentinel may refuse a while after the last one.
+        wait("a switchover", || {
+            from = now();
+            let asked = proxy::command().args(["switchover", "--admin", &admin, "--token", TOKEN]).output();
+            let ended = asked.map_err(|e| e.to_string())?;
+            let said = || String::from_utf8_lossy(&ended.stdout).into_owned() + &String::from_utf8_lossy(&ended.stderr);
+            if ended.status.success() { Ok(()) } else { Err(said()) }
+        });
+        assert_ne!(self.master(), old);
         Loss { from, gone: None }
     }
 

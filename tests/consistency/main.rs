@@ -3,7 +3,8 @@
 //! against what is there (`check` has the model).
 //!
 //! Environment: REDWEIR_SEED (printed by each run; the same seed gives the same faults and the same requests, though not the same
-//! interleaving), REDWEIR_ROUNDS (rounds of each fault), REDWEIR_FAULTS (names, by comma), REDWEIR_PACE_US (mean pause of a client).
+//! interleaving), REDWEIR_ROUNDS (rounds of each fault), REDWEIR_FAULTS (names, by comma), REDWEIR_PACE_US (mean pause of a client),
+//! REDWEIR_LEAST_READS (of each run, at the levels `session` and `strong`).
 
 mod actor;
 mod check;
@@ -84,7 +85,7 @@ fn more(round: &Round, ops: u64) {
     });
 }
 
-fn run(plan: Plan, faults: &[Fault], seed: u64) -> Report {
+fn run(plan: Plan, faults: &[Fault], flags: &[&str], seed: u64) -> Report {
     let wanted = std::env::var("REDWEIR_FAULTS").unwrap_or_default().to_lowercase();
     let chosen = |f: &&Fault| wanted.is_empty() || wanted.split(',').any(|w| w == format!("{f:?}").to_lowercase());
     let faults: Vec<Fault> = faults.iter().filter(chosen).copied().collect();
@@ -95,7 +96,7 @@ fn run(plan: Plan, faults: &[Fault], seed: u64) -> Report {
     let pace = Duration::from_micros(environment("REDWEIR_PACE_US", 2_000));
     println!("REDWEIR_SEED={seed}");
     let linked = Linked::start(plan, seed);
-    let proxy = linked.proxy(&["--workers", "2"]);
+    let proxy = linked.proxy(&[&["--workers", "2", "--admin-token", faults::TOKEN][..], flags].concat());
     let mut theatre = Theatre { linked, proxy, random: fastrand::Rng::with_seed(seed) };
     let mut cast = cast(seed);
     let address = format!("127.0.0.1:{}", theatre.proxy.port);
@@ -120,16 +121,29 @@ fn seed() -> u64 {
 fn reads_keep_their_promise_while_replicas_suffer_and_masters_change_without_sentinel() {
     let _turn = support::turn();
     let plan = Plan { replicas: 2, sentinels: 0, ..Plan::default() };
-    let report = run(plan, &Fault::WITHOUT_SENTINEL, seed());
+    let report = run(plan, &Fault::WITHOUT_SENTINEL, &[], seed());
     report.print();
     report.judge();
+    report.read_enough(environment("REDWEIR_LEAST_READS", 1000));
 }
 
 #[test]
 fn reads_keep_their_promise_while_sentinel_changes_masters() {
     let _turn = support::turn();
     let plan = Plan { replicas: 2, failover_timeout: Duration::from_millis(3000), ..Plan::default() };
-    let report = run(plan, &Fault::WITH_SENTINEL, seed());
+    let report = run(plan, &Fault::WITH_SENTINEL, &[], seed());
     report.print();
     report.judge();
+    report.read_enough(environment("REDWEIR_LEAST_READS", 1000));
+}
+
+/// The same with every write held until a replica has it, and every offset asked together with its replication id.
+#[test]
+fn with_acks_nothing_acknowledged_is_lost_whatever_becomes_of_the_master() {
+    let _turn = support::turn();
+    let plan = Plan { replicas: 2, failover_timeout: Duration::from_millis(3000), ..Plan::default() };
+    let report = run(plan, &Fault::WITH_SENTINEL, &["--acks", "1", "--acks-timeout", "30s", "--strict", "on"], seed());
+    report.print();
+    report.judge();
+    report.lost_nothing();
 }

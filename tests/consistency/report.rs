@@ -78,6 +78,34 @@ impl Report {
         println!();
     }
 
+    /// Nothing that was acknowledged is gone, whatever happened to the master.
+    #[track_caller]
+    pub fn lost_nothing(&self) {
+        let lost: Vec<(Fault, u64)> = self.rows.iter().map(|(f, row)| (*f, row.lost)).filter(|(_, n)| *n > 0).collect();
+        assert!(lost.is_empty(), "acknowledged writes are gone: {lost:?}");
+    }
+
+    /// Fails when fewer reads than that were judged at the levels that promise most.
+    #[track_caller]
+    pub fn read_enough(&self, least: u64) {
+        if self.rows.is_empty() {
+            return;
+        }
+        let strict = |level: &Level| matches!(level, Level::Session | Level::Strong);
+        let reads = self
+            .rows
+            .values()
+            .flat_map(|row| &row.reads)
+            .filter(|(level, _)| strict(level))
+            .map(|(_, n)| n)
+            .sum::<u64>();
+        println!("{reads} reads judged at session and strong");
+        assert!(
+            reads >= least,
+            "only {reads} reads were judged at session and strong, not {least}: raise REDWEIR_ROUNDS"
+        );
+    }
+
     /// Fails when a promise was broken; and when `eventual` broke nothing where replicas lagged, for then nothing was tested.
     #[track_caller]
     pub fn judge(&self) {
@@ -90,8 +118,8 @@ impl Report {
         let shown: Vec<String> =
             broken.iter().take(SHOWN).map(|(f, v)| format!("{f:?} {:?} {:?}: {}", v.kind, v.level, v.text)).collect();
         assert!(broken.is_empty(), "{} promises broken:\n{}", broken.len(), shown.join("\n"));
-        if let Some(row) = self.rows.get(&Fault::Planned) {
-            assert_eq!(row.lost, 0, "acknowledged writes were lost though nothing was killed");
+        for (fault, row) in self.rows.iter().filter(|(fault, _)| fault.is_planned()) {
+            assert_eq!(row.lost, 0, "{fault:?}: acknowledged writes were lost though nothing was killed");
         }
         if self.rows.contains_key(&Fault::Delay) || self.rows.contains_key(&Fault::Kill) {
             let seen = |row: &Verdict| row.violations.iter().any(|v| v.level == Some(Level::Eventual));
