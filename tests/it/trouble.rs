@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 
 use crate::support::proxy::{run, source};
-use crate::support::{Plan, Proxy, Stage, call, http, plain_stage, stage, wait};
+use crate::support::{Counts, Plan, Proxy, Reply, Stage, call, http, ok, plain_stage, settle, stage, turn, wait};
 use redweir::demo::node::free_port;
 
 /// Ends with a failure and says it in one line that holds every part.
@@ -120,6 +120,123 @@ fn sentinels_with_a_password_are_asked_with_it() {
     let proxy = Proxy::start(&stage, &["--sentinel-password", "s3cret"]);
     assert_eq!(call(&mut proxy.client(), "SET a 1").text(), "OK");
     check_fails(&source(&stage), &[&stage.sentinels[0].address(), "password"]);
+}
+
+const EXAMPLE: &str = include_str!("../../config/redweir.toml");
+
+/// The ACLs of redweir's own login at nodes and at Sentinels, as the example file has them.
+fn documented_acls() -> [String; 2] {
+    let mut acls: Vec<String> = Vec::new();
+    let comments = EXAMPLE.lines().map(|line| line.trim_start_matches('#').trim());
+    for line in comments.take_while(|line| !line.starts_with("node-username")) {
+        match acls.last_mut() {
+            _ if line.starts_with("ACL SETUSER ") => acls.push(line.replace("PASSWORD", "secret")),
+            Some(acl) if line.starts_with('+') => *acl = format!("{acl} {line}"),
+            _ => {}
+        }
+    }
+    acls.try_into().expect("one for nodes, one for Sentinels")
+}
+
+const AS_REDWEIR: [&str; 4] = ["--node-username", "redweir", "--node-password", "secret"];
+
+/// Nothing was refused to redweir's login at any node.
+#[track_caller]
+fn nothing_refused(stage: &Stage) {
+    for node in &stage.nodes {
+        let log = call(&mut node.connect().expect("a node"), "ACL LOG");
+        let refused: Vec<&[Reply]> = log.items().iter().map(Reply::items).collect();
+        assert!(refused.is_empty(), "{}: {refused:?}", node.address());
+    }
+}
+
+#[test]
+fn the_documented_acl_is_enough_for_everything_without_sentinel() {
+    let _turn = turn();
+    let mut stage = plain_stage(2);
+    let [acl, _] = documented_acls();
+    for node in &stage.nodes {
+        assert_eq!(call(&mut node.connect().expect("a node"), &acl), ok(), "{acl}");
+    }
+    let more = ["--admin-token", "t", "--promote", "on"];
+    let proxy = Proxy::start(&stage, &[&AS_REDWEIR[..], &more].concat());
+    proxy.wait_readers(2);
+    assert_eq!(call(&mut proxy.client(), "SET k 1"), ok());
+    let master = || proxy.set()["shards"][0]["master"].as_str().unwrap_or_default().to_owned();
+    let target = stage.nodes[2].address();
+    let admin = format!("127.0.0.1:{}", proxy.admin);
+    let (status, text) = run(&["switchover", "--admin", &admin, "--token", "t", "--to", &target]);
+    assert!(status.success(), "{text}");
+    assert_eq!(master(), target);
+    proxy.wait_readers(2);
+    settle(&mut stage, 2);
+    stage.nodes[2].kill();
+    wait("a promoted one", || match master() {
+        now if now != target && !now.is_empty() && proxy.set()["shards"][0]["writes"] == "open" => Ok(()),
+        now => Err(now),
+    });
+    assert_eq!(call(&mut proxy.client(), "SET k 2"), ok());
+    proxy.wait_readers(1);
+    stage.nodes.pop();
+    nothing_refused(&stage);
+}
+
+#[test]
+fn the_documented_acls_are_enough_beside_sentinel_too() {
+    let _turn = turn();
+    let mut stage = stage(Plan { replicas: 2, ..Plan::default() });
+    let [acl, at_sentinel] = documented_acls();
+    for node in &stage.nodes {
+        assert_eq!(call(&mut node.connect().expect("a node"), &acl), ok(), "{acl}");
+    }
+    for sentinel in &stage.sentinels {
+        assert_eq!(call(&mut sentinel.connect().expect("a Sentinel"), &at_sentinel), ok(), "{at_sentinel}");
+    }
+    let more = ["--sentinel-username", "redweir", "--sentinel-password", "secret", "--admin-token", "t"];
+    let proxy = Proxy::start(&stage, &[&AS_REDWEIR[..], &more].concat());
+    proxy.wait_readers(2);
+    let target = stage.nodes[1].address();
+    let admin = format!("127.0.0.1:{}", proxy.admin);
+    let (status, text) = run(&["switchover", "--admin", &admin, "--token", "t", "--to", &target]);
+    assert!(status.success(), "{text}");
+    assert_eq!(proxy.set()["shards"][0]["master"], target);
+    assert_eq!(call(&mut proxy.client(), "SET k 1"), ok());
+    assert_eq!(proxy.metric("redweir_sentinel_up", &[]), 3.0);
+    wait("their word", || match proxy.metric("redweir_sentinel_events_total", &["event=\"+switch-master\""]) {
+        3.0 => Ok(()),
+        n => Err(n.to_string()),
+    });
+    settle(&mut stage, 1);
+    nothing_refused(&stage);
+}
+
+#[test]
+fn what_touch_sample_needs_is_what_is_documented() {
+    let mut stage = plain_stage(1);
+    let more = "+touch +select ~*";
+    assert!(EXAMPLE.contains(&format!("beside the ACL above: {more}")));
+    let acl = format!("{} {more}", documented_acls()[0]);
+    for node in &stage.nodes {
+        assert_eq!(call(&mut node.connect().expect("a node"), &acl), ok(), "{acl}");
+    }
+    let proxy = Proxy::start(&stage, &[&AS_REDWEIR[..], &["--touch-sample", "100%"]].concat());
+    proxy.wait_readers(1);
+    let mut writer = proxy.client();
+    for line in ["SET k v", "SELECT 1", "SET k v"] {
+        assert_eq!(call(&mut writer, line), ok());
+    }
+    settle(&mut stage, 0);
+    let mut client = proxy.client();
+    for (line, said) in [("GET k", "v"), ("SELECT 1", "OK"), ("GET k", "v")] {
+        assert_eq!(call(&mut client, line).text(), said);
+    }
+    wait("both keys to be touched", || match proxy.metric("redweir_touched_keys_total", &["outcome=\"sent\""]) {
+        2.0 => Ok(()),
+        n => Err(n.to_string()),
+    });
+    let counts = || Counts::read(&stage).on(0, "touch");
+    wait("them at the master", || if counts() == 2 { Ok(()) } else { Err(counts().to_string()) });
+    nothing_refused(&stage);
 }
 
 #[test]
