@@ -3,7 +3,7 @@
 use redweir::demo::ledger::Verdict;
 use redweir::demo::load::{Load, Tally};
 
-use crate::support::{Counts, Plan, Proxy, Stage, call, plain_stage, stage, turn, wait};
+use crate::support::{Counts, Plan, Proxy, Reply, Stage, call, plain_stage, stage, turn, wait};
 
 /// Writers of the load: each has at most one write on the wire.
 const WRITERS: u64 = 4;
@@ -236,6 +236,30 @@ fn a_replica_that_is_added_gets_its_part_of_the_reads() {
     });
     let (reads, writes, verdict) = load.finish(&stage.nodes[0].address()).expect("the master's word");
     check(&reads, &writes, verdict, 0);
+}
+
+#[test]
+fn a_replica_that_comes_back_at_another_port_is_found_there() {
+    let mut stage = plain_stage(1);
+    let proxy = Proxy::start(&stage, &[]);
+    proxy.wait_readers(1);
+    let (old, port) = (stage.nodes[1].address(), redweir::demo::node::free_port().expect("a port"));
+    let mut replica = stage.nodes[1].connect().expect("a replica");
+    for line in [&format!("CONFIG SET port {port}"), "CONFIG REWRITE"] {
+        assert_eq!(call(&mut replica, line).text(), "OK");
+    }
+    stage.nodes[1].kill();
+    proxy.wait_readers(0);
+    stage.nodes[1].port = port;
+    stage.nodes[1].resume().expect("started");
+    proxy.wait_readers(1);
+    let state = |address: &str| proxy.nodes().iter().find(|n| n["address"] == address).map(|n| n["state"].clone());
+    assert_eq!(state(&old), Some("down".into()));
+    assert_eq!(state(&stage.nodes[1].address()), Some("replica".into()));
+    let mut client = proxy.client();
+    assert_eq!(call(&mut client, "GET none"), Reply::Nil);
+    let counts = Counts::read(&stage);
+    assert_eq!((counts.on(0, "get"), counts.on(1, "get")), (0, 1));
 }
 
 #[test]

@@ -24,6 +24,7 @@ mod operator;
 mod pinned;
 mod pipeline;
 mod redirect;
+mod refused;
 mod scripts;
 mod see;
 mod speak;

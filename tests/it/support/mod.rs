@@ -8,6 +8,7 @@ pub mod link;
 pub mod linked;
 pub mod proxy;
 pub mod raw;
+pub mod scripted;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
