@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use crate::support::{Proxy, call, http, plain_stage, settle, stage, wait};
+use crate::support::{Plan, Proxy, Reply, call, http, plain_stage, settle, stage, turn, wait};
 
 #[test]
 fn health_is_alive_and_readiness_is_a_verified_master() {
@@ -67,7 +67,31 @@ fn requests_are_counted_by_node_kind_and_reason() {
     assert_eq!(count(&master, &["reason=\"unknown\""]), 1.0);
     assert_eq!(count(&master, &["kind=\"master_read\""]), 1.0);
     assert_eq!(proxy.metric(name, &[]), 152.0);
-    assert_eq!(proxy.metric("redweir_request_seconds_count", &[]), 152.0);
+    for histogram in ["request_seconds", "upstream_seconds"] {
+        let part = |part: &str, labels: &[&str]| proxy.metric(&format!("redweir_{histogram}_{part}"), labels);
+        assert_eq!((part("count", &[]), part("bucket", &["le=\"+Inf\""])), (152.0, 152.0), "{histogram}");
+        assert!(part("sum", &[]) > 0.0, "{histogram}");
+    }
+}
+
+#[test]
+fn a_node_that_takes_its_time_is_seen_in_its_latency() {
+    let mut stage = plain_stage(0);
+    let proxy = Proxy::start(&stage, &["--down-after", "60s"]);
+    let mut client = proxy.client();
+    call(&mut client, "SET k 1");
+    stage.nodes[0].stop();
+    client.send(b"SET k 2\r\n").expect("sent");
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    stage.nodes[0].cont();
+    assert_eq!(client.read().expect("a reply").text(), "OK");
+    for histogram in ["request_seconds", "upstream_seconds"] {
+        let sum = proxy.metric(&format!("redweir_{histogram}_sum"), &[]);
+        assert!(sum > 0.25, "{histogram}: {sum}");
+        let below = |le: &str| proxy.metric(&format!("redweir_{histogram}_bucket"), &[&format!("le=\"{le}\"")]);
+        assert_eq!((below("+Inf"), below("17.179869184")), (2.0, 2.0));
+        assert!(below("0.134217728") < 2.0, "{histogram}");
+    }
 }
 
 #[test]
@@ -140,8 +164,74 @@ fn a_failover_is_counted_once_with_its_cause_and_its_time() {
 }
 
 #[test]
+fn a_failover_under_load_is_seen_in_all_its_phases_and_whatever_waited_is_accounted_for() {
+    const CLIENTS: usize = 8;
+    let _turn = turn();
+    let mut stage = stage(Plan { replicas: 2, ..Plan::default() });
+    let proxy = Proxy::start(&stage, &["--hold", "60s", "--unknown-outcome", "error"]);
+    proxy.wait_readers(2);
+    let over = std::sync::atomic::AtomicBool::new(false);
+    let total = |name: &str, labels: &[&str]| proxy.metric(&format!("redweir_{name}"), labels);
+    let term = || proxy.set()["shards"][0]["term"].as_u64().unwrap_or_default();
+    std::thread::scope(|scope| {
+        for n in 0..CLIENTS {
+            let (over, mut client) = (&over, proxy.client());
+            scope.spawn(move || {
+                while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                    call(&mut client, &format!("INCR n{n}"));
+                }
+            });
+        }
+        wait("a load", || match total("requests_total", &["kind=\"write\""]) {
+            n if n > 500.0 => Ok(()),
+            n => Err(n.to_string()),
+        });
+        assert_eq!((total("held_total", &[]), total("failover_seconds_count", &[])), (0.0, 0.0));
+        stage.nodes[0].kill();
+        wait("another master", || if term() == 2 { Ok(()) } else { Err(term().to_string()) });
+        wait("the word of all Sentinels", || match total("sentinel_events_total", &["event=\"+switch-master\""]) {
+            3.0 => Ok(()),
+            n => Err(n.to_string()),
+        });
+        over.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    let seconds =
+        |phase: &str, part: &str| total(&format!("failover_seconds_{part}"), &[&format!("phase=\"{phase}\"")]);
+    assert_eq!(["noticed", "headless", "total"].map(|phase| seconds(phase, "count")), [1.0; 3]);
+    let [noticed, headless, whole] = ["noticed", "headless", "total"].map(|phase| seconds(phase, "sum"));
+    assert!(headless > 0.5, "down-after is a second: {headless}");
+    assert!((noticed + headless - whole).abs() < 0.001, "{noticed} and {headless} are not {whole}");
+    let held = total("held_total", &[]);
+    assert!(held >= CLIENTS as f64, "{held}");
+    assert_eq!(held, total("released_total", &[]) + total("refused_total", &["reason=\"hold\""]));
+    assert_eq!(["holding_sessions", "holding_bytes"].map(|name| total(name, &[])), [0.0; 2]);
+    wait("the sessions' end", || match total("connections_closed_total", &[]) {
+        n if n == CLIENTS as f64 => Ok(()),
+        n => Err(n.to_string()),
+    });
+    assert_eq!((total("connections_accepted_total", &[]), total("sessions", &[])), (CLIENTS as f64, 0.0));
+}
+
+#[test]
+fn what_waited_in_vain_is_accounted_for_too() {
+    let mut stage = plain_stage(0);
+    let proxy = Proxy::start(&stage, &["--hold", "300ms"]);
+    stage.nodes[0].kill();
+    let mut clients: Vec<_> = (0..5).map(|_| proxy.client()).collect();
+    for client in &mut clients {
+        client.send(b"SET k 1\r\n").expect("sent");
+    }
+    for client in &mut clients {
+        assert!(matches!(client.read().expect("a reply"), Reply::Error(text) if text.starts_with("MASTERDOWN ")));
+    }
+    let [held, released] = ["held_total", "released_total"].map(|name| proxy.metric(&format!("redweir_{name}"), &[]));
+    let refused = proxy.metric("redweir_refused_total", &["reason=\"hold\""]);
+    assert_eq!((held - released, refused), (5.0, 5.0));
+}
+
+#[test]
 fn the_metrics_are_what_a_scraper_accepts() {
-    let stage = stage(crate::support::Plan { replicas: 1, sentinels: 1, quorum: 1, ..Default::default() });
+    let stage = stage(Plan { replicas: 1, sentinels: 1, quorum: 1, ..Default::default() });
     let proxy = Proxy::start(&stage, &[]);
     call(&mut proxy.client(), "SET a 1");
     let (status, text) = http::get(proxy.admin, "/metrics").expect("/metrics");

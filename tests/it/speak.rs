@@ -1,8 +1,9 @@
 //! redweir speaks as one direct Redis would, byte for byte: the same script sent to both must bring the same answer.
 
-use std::io::Read;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 
-use crate::support::{Proxy, Reply, Stage, call, connect, plain_stage, raw, settle};
+use crate::support::{Proxy, Reply, Stage, call, connect, ok, plain_stage, raw, settle, wait};
 
 /// Name, and the writes it is sent in.
 type Script = (&'static str, Vec<Vec<u8>>);
@@ -357,4 +358,52 @@ fn a_reply_of_a_million_elements_is_passed_on_in_bounded_memory_while_others_are
     others.join().expect("the other client was served");
     let grown = proxy.peak_memory() - before;
     assert!(grown < 16 << 20, "a reply of 70 MB took {} MB of redweir", grown >> 20);
+}
+
+#[test]
+fn a_value_that_is_only_declared_costs_nothing() {
+    const CLIENTS: usize = 500;
+    let stage = plain_stage(0);
+    let proxy = Proxy::start(&stage, &[]);
+    let before = proxy.peak_memory();
+    let declared: Vec<TcpStream> = (0..CLIENTS)
+        .map(|_| {
+            let mut stream = TcpStream::connect(("127.0.0.1", proxy.port)).expect("redweir");
+            stream.write_all(b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$536870912\r\nten bytes.").expect("written");
+            stream
+        })
+        .collect();
+    let head = "*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$536870912\r\nten bytes.".len();
+    wait("all of them to be read", || {
+        let received = proxy.metric("redweir_received_bytes_total", &["peer=\"client\""]);
+        if received >= (CLIENTS * head) as f64 { Ok(()) } else { Err(received.to_string()) }
+    });
+    assert_eq!(call(&mut proxy.client(), "SET other v"), ok());
+    let grown = proxy.peak_memory() - before;
+    assert!(grown < (CLIENTS * 64) as u64 * 1024, "{CLIENTS} half gigabytes took {} kB", grown >> 10);
+    drop(declared);
+}
+
+#[test]
+fn a_large_value_passes_both_ways_whole_and_in_bounded_memory() {
+    const SIZE: usize = 128 << 20;
+    let stage = plain_stage(0);
+    let proxy = Proxy::start(&stage, &[]);
+    let mut value = vec![0; SIZE];
+    fastrand::Rng::with_seed(1).fill(&mut value[..1 << 20]);
+    for at in (1 << 20..SIZE).step_by(1 << 20) {
+        value.copy_within(..1 << 20, at);
+        // No two pieces are the same.
+        value[at..at + 8].copy_from_slice(&at.to_be_bytes());
+    }
+    let mut client = proxy.client();
+    let before = proxy.peak_memory();
+    client.send(format!("*3\r\n$3\r\nSET\r\n$5\r\nlarge\r\n${SIZE}\r\n").as_bytes()).expect("sent");
+    client.send(&value).expect("sent");
+    client.send(b"\r\nGET large\r\n").expect("sent");
+    assert_eq!(client.read().expect("a reply"), ok());
+    // Not by assert_eq: nobody wants to read that.
+    assert!(client.read().expect("the value") == Reply::Bulk(value), "another value came back");
+    let grown = proxy.peak_memory() - before;
+    assert!(grown < 16 << 20, "128 MB took {} MB of redweir", grown >> 20);
 }

@@ -333,6 +333,33 @@ fn a_weight_of_nothing_takes_a_replica_out_of_the_reads() {
 }
 
 #[test]
+fn replicas_of_the_own_zone_are_read_from_first_and_those_of_another_when_they_are_gone() {
+    let mut stage = filled(2);
+    let zones = format!("{}=near,{}=far", stage.nodes[1].address(), stage.nodes[2].address());
+    let proxy = Proxy::start(&stage, &["--zone", "near", "--node-zone", &zones]);
+    proxy.wait_readers(2);
+    let read = |stage: &Stage, by: usize| {
+        Counts::reset(stage);
+        let mut client = proxy.client();
+        for _ in 0..50 {
+            assert_eq!(call(&mut client, "GET s").text(), "value");
+        }
+        let counts = Counts::read(stage);
+        assert_eq!((counts.on(by, "get"), counts.elsewhere(by, "get")), (50, 0));
+    };
+    read(&stage, 1);
+    // Its data is gone from the reads, the process stays.
+    call(&mut connect(&stage.nodes[1].address()), "REPLICAOF 127.0.0.1 1");
+    proxy.wait_readers(1);
+    read(&stage, 2);
+    let master = stage.nodes[0].port;
+    call(&mut connect(&stage.nodes[1].address()), &format!("REPLICAOF 127.0.0.1 {master}"));
+    proxy.wait_readers(2);
+    settle(&mut stage, 0);
+    read(&stage, 1);
+}
+
+#[test]
 fn without_a_replica_reads_go_to_the_master_unless_the_policy_forbids_it() {
     let mut stage = filled(1);
     let prefer = Proxy::start(&stage, &[]);

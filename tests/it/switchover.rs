@@ -48,8 +48,13 @@ impl Asked {
 }
 
 fn ask_with(proxy: &Proxy, token: &str, more: &[&str]) -> Asked {
+    ask_by(proxy, ["--token", token], more)
+}
+
+fn ask_by(proxy: &Proxy, token: [&str; 2], more: &[&str]) -> Asked {
     let mut child = Command::new(env!("CARGO_BIN_EXE_redweir"))
-        .args(["switchover", "--admin", &format!("127.0.0.1:{}", proxy.admin), "--token", token])
+        .args(["switchover", "--admin", &format!("127.0.0.1:{}", proxy.admin)])
+        .args(token)
         .args(more)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -274,6 +279,26 @@ fn what_cannot_be_is_refused_with_its_reason_and_changes_nothing() {
     }
     assert_eq!(master(&proxy), stage.nodes[0].address());
     assert_eq!(call(&mut proxy.client(), "SET k 1"), ok());
+}
+
+#[test]
+fn the_token_may_be_in_a_file_on_either_side() {
+    let _turn = turn();
+    let file = |token: &str| {
+        let mut file = tempfile::NamedTempFile::new().expect("a file");
+        writeln!(file, "{token}").expect("written");
+        file.into_temp_path()
+    };
+    let (right, wrong) = (file(TOKEN[1]), file("open barley"));
+    let [right, wrong] = [&right, &wrong].map(|path| path.to_str().expect("text"));
+    let stage = plain_stage(1);
+    let proxy = Proxy::start(&stage, &["--admin-token-file", right]);
+    proxy.wait_readers(1);
+    failed(ask_by(&proxy, ["--token-file", wrong], &[]), &["wrong token"]);
+    failed(ask_by(&proxy, ["--token-file", "/nowhere/token"], &[]), &["/nowhere/token", "cannot be read"]);
+    assert_eq!(master(&proxy), stage.nodes[0].address());
+    done(ask_by(&proxy, ["--token-file", right], &[]));
+    assert_eq!(master(&proxy), stage.nodes[1].address());
 }
 
 #[test]
