@@ -47,6 +47,13 @@
 //! what the session did (`session/level.rs`). With `strict` each question is INFO instead of ROLE, and only an answer
 //! with the term's replication id counts.
 //!
+//! # What a switch cost
+//!
+//! Each connection notes how many writes it acknowledged between two ROLEs (`upstream/ledger.rs`). With the new master each
+//! worker compares that with the offset up to which both lines are one, and adds what is above to the switch
+//! (`session/front/follow.rs`, `topology/switch.rs`); discovery tells the sum (`discovery/keeper.rs`). A session knows the
+//! place of its own last write (`session/own.rs`).
+//!
 //! # Replies that wait for copies
 //!
 //! With `acks` a reply that acknowledges a write counts as one that has not come until enough replicas have shown its offset

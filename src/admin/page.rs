@@ -56,6 +56,10 @@ fn set_section(html: &mut String, set: &SetPicture, held: Queue) {
             set.epoch,
             escape(if shard.lineage.id.is_empty() { "unknown" } else { &shard.lineage.id }),
         );
+        if let Some(switch) = &shard.last_switch {
+            let class = if switch.lost_writes.unwrap_or(0) > 0 { " class=\"bad\"" } else { "" };
+            let _ = write!(html, "<p{class}>{}.</p>", escape(&switch.line()));
+        }
     }
     html.push_str(
         "<table><tr><th>node<th>role<th>state<th>in rotation<th class=\"n\">lag<th class=\"n\">lag bytes\

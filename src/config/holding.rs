@@ -16,11 +16,22 @@ pub enum UnknownOutcome {
     Error,
 }
 
+/// What becomes of a client whose acknowledged writes the new master does not have, or may not have.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum OnLostWrites {
+    /// Nothing: it is not told.
+    #[default]
+    Ignore,
+    /// Its connection ends, by which it may know.
+    Close,
+}
+
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Holding {
     /// Bytes of one client's waiting requests; one more is refused.
     pub session_bytes: usize,
     pub unknown_outcome: UnknownOutcome,
+    pub on_lost_writes: OnLostWrites,
 }
 
 pub(super) const HOLDING: &[Setting<ListenerParts>] = &[
@@ -38,5 +49,13 @@ pub(super) const HOLDING: &[Setting<ListenerParts>] = &[
         "What becomes of a client whose write was on its way when the master's connection ended: close (as the master \
         itself would), or error (each such request gets an error, and the connection stays)",
         |l: &mut ListenerParts, g, f| g.put(&mut l.holding.unknown_outcome, f, choice),
+    ),
+    one(
+        "on-lost-writes",
+        "WHAT",
+        "ignore",
+        "What becomes of a client when the new master does not have, or may not have, a write of this connection that was \
+        acknowledged: ignore (it goes on), or close (its connection ends, so that it can look after its data)",
+        |l: &mut ListenerParts, g, f| g.put(&mut l.holding.on_lost_writes, f, choice),
     ),
 ];

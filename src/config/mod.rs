@@ -33,7 +33,7 @@ pub use failover::{Failover, Notify, OnEmptyMaster, Trust};
 pub use fault::Faults;
 use fault::{At, env_name};
 use given::Given;
-pub use holding::{Holding, UnknownOutcome};
+pub use holding::{Holding, OnLostWrites, UnknownOutcome};
 pub use reads::{Beyond, LagGuard, ReadSettings, Share, Staleness};
 
 /// The whole configuration of one process.

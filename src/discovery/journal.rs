@@ -10,7 +10,7 @@ use super::picture::{Picture, Portrait};
 use super::promotion::Doubt;
 use super::world::{Succession, World};
 use crate::metrics::{self, Cause};
-use crate::topology::{Hold, Lost, NodeId, NodeState};
+use crate::topology::{Hold, Lost, NodeId, NodeState, Switch};
 use crate::upstream::control::Error;
 
 /// Logs every node that came, left or changed its state between two pictures.
@@ -100,6 +100,23 @@ pub fn succession(world: &World, what: &Succession, cause: Cause) {
         Lost::Unknown => warn!(
             %set, %from, %to, term, cause,
             "what was lost is unknown: nothing shows that the master's data set descends from the one before; check that it holds your data (restart without persistence?)"
+        ),
+    }
+}
+
+/// Logs what a switch cost in writes that were acknowledged through this redweir.
+pub fn toll(set: &str, switch: &Switch) {
+    let to = &switch.to;
+    match switch.writes() {
+        None => {}
+        Some((0, 0)) => info!(%set, %to, "no write that was acknowledged here is lost"),
+        Some((0, uncertain)) => warn!(
+            %set, %to, uncertain,
+            "no write that was acknowledged here is known to be lost; of so many nothing shows whether the new master has them"
+        ),
+        Some((lost, uncertain)) => error!(
+            %set, %to, lost, uncertain,
+            "writes that were acknowledged here are LOST: the new master does not have them, and may lack the uncertain ones, too"
         ),
     }
 }

@@ -135,7 +135,9 @@ impl Keeper {
             Some((node, epoch)) => (node == to, epoch),
             None => (false, self.world.reign.as_ref().map_or(0, |r| r.config_epoch)),
         };
-        let Some(succession) = self.world.enthrone(to, epoch, named, now) else { return false };
+        let told = self.publisher.furthest(self.world.term);
+        self.close_toll();
+        let Some(succession) = self.world.enthrone(to, (epoch, named), told, now) else { return false };
         let cause = if self.planned.is_promoting() { Cause::Switchover } else { cause };
         journal::succession(&self.world, &succession, cause);
         self.announce(&succession);

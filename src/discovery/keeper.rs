@@ -34,6 +34,8 @@ pub const CALM: Duration = Duration::from_secs(1);
 const FAST_LIMIT: Duration = Duration::from_secs(30);
 /// The master's COMMAND is compared at most this often for the sake of unknown names.
 const NAMES_EVERY: Duration = Duration::from_secs(10);
+/// Workers have this long to count what a switch cost.
+const RECKONING: Duration = Duration::from_secs(2);
 /// Hints taken into one turn: as many as their queue holds.
 const HINTS: usize = 64;
 
@@ -332,6 +334,7 @@ impl Keeper {
             self.crew.ask_unproven(&self.world, now);
         }
         self.publish();
+        self.reckon(now);
         self.attend(now);
         let calm = now.saturating_duration_since(self.times.last_sign) >= CALM;
         if open && calm {
@@ -344,6 +347,22 @@ impl Keeper {
         let master = self.world.reign.as_ref().filter(|_| open).map(|reign| (reign.node, sampling));
         self.crew.set_pace(&self.world.set, self.fast(now), master);
         self.times.turned = now;
+    }
+
+    /// Tells what the last switch cost, once every worker has counted.
+    fn reckon(&self, now: Instant) {
+        let Some(switch) = &self.world.switch else { return };
+        let overdue = now.saturating_duration_since(switch.at) >= RECKONING;
+        if !switch.toll.is_closed() && (overdue || self.publisher.has_reckoned(switch.term)) {
+            self.close_toll();
+        }
+    }
+
+    /// What is counted by now is all.
+    pub(super) fn close_toll(&self) {
+        let Some(switch) = self.world.switch.as_ref().filter(|switch| !switch.toll.is_closed()) else { return };
+        switch.toll.close();
+        journal::toll(&self.world.set.name, switch);
     }
 
     fn reconcile(&mut self, now: Instant) {

@@ -16,7 +16,7 @@ use super::sampling::Sampling;
 use super::seen::{Info, Link, Observation, Role, Seen};
 use super::stands::stands;
 use crate::config::SetConfig;
-use crate::topology::{Former, Kept, Lineage, Lost, NodeId, Relation, Switch, Tide, relation};
+use crate::topology::{Former, Kept, Lineage, Lost, NodeId, Relation, Stands, Switch, Tide, Toll, relation};
 
 /// Superseded replication ids remembered: one per switch.
 const PAST: usize = 64;
@@ -270,14 +270,21 @@ impl World {
         }
     }
 
-    /// Makes `to` the master. Nothing happens when it is not known well enough.
-    pub fn enthrone(&mut self, to: NodeId, config_epoch: u64, confirmed: bool, now: Instant) -> Option<Succession> {
+    /// Makes `to` the master. Nothing happens when it is not known well enough. `told`: the largest offset that the workers
+    /// were told in this term.
+    pub fn enthrone(
+        &mut self,
+        to: NodeId,
+        (config_epoch, confirmed): (u64, bool),
+        told: Option<u64>,
+        now: Instant,
+    ) -> Option<Succession> {
         let member = self.member(to)?;
         let info = member.info.clone()?;
         let (address, newest) = (Arc::clone(&member.address), member.applied);
         let asked = member.asked_at.unwrap_or(now);
         let old = self.reign.take();
-        let furthest = self.samples.furthest();
+        let furthest = self.samples.furthest().max(told.and_then(|told| i64::try_from(told).ok()));
         let related = old.as_ref().map(|old| relation(&old.lineage, &info.lineage));
         let same_process = old.as_ref().is_some_and(|old| old.run_id == info.run_id);
         let restarted = !same_process && old.as_ref().is_some_and(|old| old.node == to);
@@ -308,10 +315,12 @@ impl World {
         self.samples.push(asked, newest);
         self.term += 1;
         self.tide.publish(self.samples.marks(self.term));
+        let ended = self.former.is_some_and(|former| former.stands == Stands::All);
         self.switch = old.map(|old| {
             let kept = Kept::of(&old.lineage, &info.lineage, same_process);
-            let lost = Lost::of(kept, furthest);
-            Arc::new(Switch { term: self.term, from: from.clone(), to: Arc::clone(&address), kept, lost })
+            let lost = Lost::of(kept, furthest, ended);
+            let (from, to) = (from.clone(), Arc::clone(&address));
+            Arc::new(Switch { term: self.term, from, to, kept, lost, at: now, toll: Toll::default() })
         });
         let lost = self.switch.as_ref().map_or(Lost::Unknown, |switch| switch.lost);
         self.reign = Some(Reign { node: to, run_id: info.run_id, lineage: info.lineage, config_epoch, confirmed });
@@ -474,7 +483,7 @@ mod tests {
         let mut world = world(&["a:1", "b:1"], now);
         tell(&mut world, 0, master(100, &["b:1"]), info("ra", "line", "", -1), now);
         tell(&mut world, 1, replica("a:1", Link::Connected, 100), info("rb", "line", "", -1), now);
-        world.enthrone(0, 0, false, now).unwrap();
+        world.enthrone(0, (0, false), None, now).unwrap();
         world
     }
 
@@ -560,7 +569,7 @@ mod tests {
         assert!(marked(&world).is_empty());
         tell(&mut world, 1, master(100, &[]), promoted(), now);
         world.note_bystanders();
-        world.enthrone(1, 0, false, now).unwrap();
+        world.enthrone(1, (0, false), None, now).unwrap();
         assert!(marked(&world).is_empty());
     }
 
@@ -614,15 +623,15 @@ mod tests {
             let mut world = pair(now);
             tell(&mut world, 0, master(100, &["b:1"]), with("ra", "line", "", keys), now);
             tell(&mut world, 0, master(0, &[]), next, now);
-            let told = world.enthrone(0, 0, false, now).unwrap().emptied;
+            let told = world.enthrone(0, (0, false), None, now).unwrap().emptied;
             assert_eq!((world.emptied, told), (expected, expected.then_some(keys)), "{what}");
             let life = world.reign.clone().unwrap().run_id;
             tell(&mut world, 0, master(0, &["b:1"]), with(&life, "y", "", 0), now);
-            assert_eq!(world.enthrone(0, 0, false, now).unwrap().emptied, None, "{what}");
+            assert_eq!(world.enthrone(0, (0, false), None, now).unwrap().emptied, None, "{what}");
             assert_eq!(world.emptied, expected, "{what}, and its first replica came");
             // Another one is another matter.
             tell(&mut world, 1, master(0, &[]), with("rb", "n", "", 0), now);
-            assert_eq!(world.enthrone(1, 0, false, now).unwrap().emptied, None, "{what}");
+            assert_eq!(world.enthrone(1, (0, false), None, now).unwrap().emptied, None, "{what}");
         }
     }
 
@@ -633,13 +642,13 @@ mod tests {
         let (a, b) = (generation(&world, 0), generation(&world, 1));
         // Its first replica: another line, the same process and the same connections.
         tell(&mut world, 0, master(0, &["b:1"]), info("ra", "line2", "", -1), now);
-        world.enthrone(0, 0, false, now).unwrap();
+        world.enthrone(0, (0, false), None, now).unwrap();
         assert_eq!((generation(&world, 0), world.term), (a, 2));
         tell(&mut world, 1, replica("a:1", Link::Connected, 10), info("restarted", "line2", "", -1), now);
         assert!(generation(&world, 1) > b);
         let (a, b) = (generation(&world, 0), generation(&world, 1));
         tell(&mut world, 1, master(10, &[]), info("restarted", "line3", "line2", 11), now);
-        world.enthrone(1, 0, false, now).unwrap();
+        world.enthrone(1, (0, false), None, now).unwrap();
         assert!(generation(&world, 0) > a && generation(&world, 1) > b);
     }
 
@@ -649,7 +658,7 @@ mod tests {
         let mut world = pair(now);
         tell(&mut world, 0, master(150, &["b:1"]), info("ra", "line", "", -1), now);
         tell(&mut world, 1, master(120, &[]), info("rb", "next", "line", 121), now);
-        let succession = world.enthrone(1, 0, false, now).unwrap();
+        let succession = world.enthrone(1, (0, false), None, now).unwrap();
         assert_eq!(succession.relation, Some(Relation::Descends { common: 120 }));
         assert_eq!(succession.lost, Lost::AtLeast(30));
         let fenced = |world: &World| world.sights(now).iter().any(|s| s.id == 0 && s.superseded);
@@ -707,7 +716,7 @@ mod tests {
         assert_eq!(world.member(1).unwrap().live.offset(), 100, "the last offset it told");
         world.list("c:1", false, now);
         tell(&mut world, 2, master(100, &[]), info("rc", "next", "line", 101), now);
-        world.enthrone(2, 0, false, now).unwrap();
+        world.enthrone(2, (0, false), None, now).unwrap();
         world.rotate(false, now);
         assert_eq!(place(&world), Place::Out);
     }

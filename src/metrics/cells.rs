@@ -96,6 +96,11 @@ labels! {
         NoReplicas = "no_replicas",
         /// Writes on the wire when a connection died: outcome unknown, client closed.
         UnknownOutcome = "unknown_outcome",
+        /// Acknowledged writes that a new master does not have, or of which nothing shows whether it does, and the clients
+        /// closed for them.
+        LostWrites = "lost_writes",
+        UncertainWrites = "uncertain_writes",
+        ClosedForLoss = "closed_for_loss",
         /// Replies kept until replicas have what they acknowledge, and what became of them.
         AcksHeld = "acks_held",
         AcksConfirmed = "acks_confirmed",

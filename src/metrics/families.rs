@@ -114,6 +114,12 @@ families! {
         "Changes of master by what the new one has of the old one's stream: all, all that was seen, part, unknown.";
     LOST_BYTES: Counter "lost_bytes_total",
         "Bytes of old masters' streams that the new ones do not have: those that redweir saw, there may be more.";
+    LOST_WRITES: Counter "lost_writes_total",
+        "Writes acknowledged through redweir that a new master does not have, by replication offsets.";
+    UNCERTAIN_WRITES: Counter "uncertain_writes_total",
+        "Writes acknowledged through redweir of which no offset shows whether a new master has them.";
+    LOSS_CLOSED: Counter "loss_closed_total",
+        "Clients closed because writes acknowledged to them are lost or uncertain (on-lost-writes = close).";
     MASTERS_EMPTIED: Counter "masters_emptied_total", "Masters that restarted without the keys they had.";
     NOTIFICATIONS: Counter "notifications_total",
         "Attempts to tell a script or hook of a switch, a node down or up: done, retried later, failed, dropped.";
@@ -195,6 +201,9 @@ pub(super) const COUNTED: &[Counted] = &[
     Counted { family: STALE_READS, samples: &[(None, Count::StaleReads)] },
     Counted { family: NO_REPLICAS, samples: &[(None, Count::NoReplicas)] },
     Counted { family: UNKNOWN_OUTCOME, samples: &[(None, Count::UnknownOutcome)] },
+    Counted { family: LOST_WRITES, samples: &[(None, Count::LostWrites)] },
+    Counted { family: UNCERTAIN_WRITES, samples: &[(None, Count::UncertainWrites)] },
+    Counted { family: LOSS_CLOSED, samples: &[(None, Count::ClosedForLoss)] },
     Counted {
         family: ERRORS,
         samples: &[

@@ -71,6 +71,7 @@ async fn run(plans: Vec<Plan>, stop: CancellationToken, drain: Duration) {
         tokio::task::spawn_local(Rc::clone(&front).follow());
         tokio::task::spawn_local(Rc::clone(&front).attend());
         tokio::task::spawn_local(Rc::clone(&front).keep_warm());
+        tokio::task::spawn_local(Rc::clone(&front.pool).audit());
         if front.listener.acks.are_wanted() {
             tokio::task::spawn_local(Rc::clone(&front).testify());
         }

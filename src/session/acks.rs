@@ -26,6 +26,7 @@ use super::state::{Silence, State};
 use super::{Session, errors};
 use crate::config::OnTimeout;
 use crate::metrics::Count;
+use crate::upstream::ledger::Writes;
 use crate::upstream::{Conn, Times};
 pub use held::Held;
 use held::{Asks, Fate, Mark, Part, Run, World};
@@ -180,6 +181,14 @@ impl Session {
         }
     }
 
+    /// Replies go out. Which of them acknowledge writes, and since when their master had these, is not known.
+    fn acknowledge(&self, s: &mut State, part: &Part) {
+        let (term, high) = part.within();
+        let writes = Writes { sure: 0, unsure: part.replies.into() };
+        self.front.pool.ledger().acknowledge_within(term, high, writes);
+        self.write(s, &part.bytes);
+    }
+
     fn part_ends(&self, s: &mut State, part: &Part, fate: Fate, world: &World<'_>) {
         let cells = &self.front.cells;
         let n = u64::from(part.replies);
@@ -193,11 +202,11 @@ impl Session {
             (Fate::Wait, _) => {}
             (Fate::Confirmed, _) => {
                 cells.count(Count::AcksConfirmed, n);
-                self.write(s, &part.bytes);
+                self.acknowledge(s, part);
             }
             (Fate::Expired, how) if how == OnTimeout::Answer || part.torn => {
                 cells.count(Count::AcksExpired, n);
-                self.write(s, &part.bytes);
+                self.acknowledge(s, part);
             }
             (Fate::Expired, _) => {
                 cells.count(Count::AcksExpired, n);

@@ -121,6 +121,7 @@ impl Receiver for Session {
     fn lost(&self, lost: &Lost, node: u16) {
         let s = &mut *self.state.borrow_mut();
         self.conclude(s);
+        s.own.gave_up();
         match lost.whole {
             true => self.lost_whole(s, lost),
             false => self.lost_run(s, lost),

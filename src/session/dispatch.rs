@@ -16,6 +16,7 @@ use crate::config::Consistency;
 use crate::metrics::{Count, Kind as Label, Reason, Tick};
 use crate::route::Want;
 use crate::topology::Topology;
+use crate::upstream::ledger::Written;
 use crate::upstream::{Bound, Conn, Full, Manner, Receiver};
 
 /// Neighbouring requests of one buffer that go one way.
@@ -224,10 +225,19 @@ impl Session {
             term = s.term;
             bound = Bound { term: u32::try_from(term).unwrap_or(u32::MAX), patient: false, ..bound };
         }
-        let manner = Manner { idempotent, whole: run.whole, bound };
+        let mut written = Written::default();
+        if !idempotent {
+            // What waits for copies is acknowledged later.
+            let n = if vouched { 0 } else { run.writes() };
+            written = Written { term: u32::try_from(s.term).unwrap_or(u32::MAX), n };
+        }
+        let manner = Manner { idempotent, whole: run.whole, bound, written };
         match conn.append(bytes, run.n, me, s.db, (s.read_at(now), now), manner) {
             Ok(serial) => {
                 s.seen.sent(term, serial, s.side == Side::Master);
+                if !idempotent {
+                    s.own.wrote(conn.place(s.term, serial), s.in_flight == 0);
+                }
                 if vouched {
                     self.note_write(s, &conn, serial, term);
                 }

@@ -111,6 +111,8 @@ pub struct Front {
     pub(super) connect_timeout: Duration,
     /// Looks after replies that wait for copies.
     pub(super) witness: Witness,
+    /// The term whose beginning was heeded: what was acknowledged before is counted.
+    reckoned: Cell<u64>,
 }
 
 #[derive(Clone, Copy)]
@@ -181,6 +183,7 @@ impl Front {
             node_login,
             connect_timeout,
             witness: Witness::default(),
+            reckoned: Cell::new(0),
             listener,
             limits,
             view,
@@ -394,6 +397,14 @@ impl Front {
     /// The present master's number.
     pub fn term(&self) -> u64 {
         self.snapshot.borrow_mut().load().term()
+    }
+
+    /// The node that writes go to.
+    pub(super) fn master(&self) -> Option<NodeId> {
+        match self.topology().shards.first()?.writes {
+            Writes::Open(master) => Some(master),
+            Writes::Held => None,
+        }
     }
 
     pub(super) fn leave(&self, id: u64, round: u64) {

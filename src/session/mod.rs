@@ -27,6 +27,7 @@ mod level;
 mod login;
 mod memo;
 mod outbox;
+mod own;
 mod pin;
 mod pubsub;
 mod redweir;

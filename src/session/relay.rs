@@ -174,6 +174,8 @@ impl Session {
             if relay.want == Want::Master {
                 s.behind_write = true;
                 s.seen.escaped();
+                let term = self.front.term();
+                s.own.begin_apart(term, self.front.pool.ledger().furthest.of(term).unwrap_or(0));
             }
         }
         let (end, relay) = self.carry(relay).await;

@@ -16,6 +16,7 @@ use super::card::Bound;
 use super::floor::Seen;
 use super::level::Level;
 use super::outbox::Outbox;
+use super::own::Own;
 use super::settle::Settled;
 use crate::config::{Consistency, Staleness};
 use crate::metrics::{Reason, Tick};
@@ -118,6 +119,8 @@ pub struct State {
     /// The session has sent a write since it began (WAIT needs to know).
     pub wrote: bool,
 
+    /// Where the last of its writes is.
+    pub own: Own,
     /// What its reads must not fall behind, at level `session`.
     pub seen: Seen,
     pub level: Consistency,
@@ -214,6 +217,7 @@ impl State {
             behind_write: false,
             more: false,
             wrote: false,
+            own: Own::default(),
             seen: Seen::default(),
             level: level.consistency,
             staleness: level.staleness,

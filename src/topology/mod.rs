@@ -24,7 +24,7 @@ pub use lineage::{Lineage, Relation, relation};
 pub use muster::Seat;
 pub use picture::{NodePicture, SetPicture, ShardPicture};
 pub use publisher::{Hint, Hints, Publisher, View, channel};
-pub use switch::{Kept, Lost, Switch};
+pub use switch::{Kept, Lost, Switch, Toll};
 pub use tide::{Mark, Marks, Tide};
 
 /// A node's slot: stable for as long as redweir knows the node; below [`crate::metrics::MAX_NODES`].

@@ -46,6 +46,10 @@ pub struct SwitchPicture {
     pub kept: &'static str,
     /// What it is known not to have; null: nothing is known.
     pub lost_bytes_at_least: Option<u64>,
+    /// Writes that redweir acknowledged and that it does not have; null: nothing is known, or not yet.
+    pub lost_writes: Option<u64>,
+    /// Those that it may have or not.
+    pub uncertain_writes: Option<u64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -118,6 +122,7 @@ impl SetPicture {
                 "slots {}: master {master}, writes {}, replicas in rotation {}, left out for lag {}, term {}{emptied}",
                 shard.slots, shard.writes, shard.readers, shard.lagging, shard.term
             ));
+            lines.extend(shard.last_switch.as_ref().map(SwitchPicture::line));
         }
         lines.extend(self.nodes.iter().map(NodePicture::line));
         lines
@@ -180,7 +185,23 @@ impl SwitchPicture {
             to: switch.to.to_string(),
             kept: switch.lost.kept().label(),
             lost_bytes_at_least: switch.lost.bytes(),
+            lost_writes: switch.writes().map(|(lost, _)| lost),
+            uncertain_writes: switch.writes().map(|(_, uncertain)| uncertain),
         }
+    }
+
+    /// For a person.
+    pub fn line(&self) -> String {
+        let figure = |n: Option<u64>| n.map_or_else(|| "unknown".to_owned(), |n| n.to_string());
+        format!(
+            "last switch: from {} to {}, kept {}, lost bytes {} at least, acknowledged writes lost {}, uncertain {}",
+            self.from.as_deref().unwrap_or("none"),
+            self.to,
+            self.kept,
+            figure(self.lost_bytes_at_least),
+            figure(self.lost_writes),
+            figure(self.uncertain_writes)
+        )
     }
 }
 

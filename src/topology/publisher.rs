@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::muster::{Muster, Seat};
 use super::{NodeId, Topology};
+use crate::upstream::Furthest;
 
 /// Trouble seen on the data path: wakes discovery, decides nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,9 +75,9 @@ impl View {
     pub fn subscribe(&self) -> watch::Receiver<u64> {
         self.epoch.clone()
     }
-    /// A worker's seat, by which it tells when it has let go of the master.
-    pub fn enlist(&self) -> Arc<Seat> {
-        self.muster.enlist()
+    /// A worker's seat, by which it tells when it has let go of the master, and what it was told in which term.
+    pub fn enlist(&self, furthest: Arc<Furthest>, term: u64) -> Arc<Seat> {
+        self.muster.enlist(furthest, term)
     }
     pub fn suspect(&self, hint: Hint) {
         let _ = self.hints.try_send(hint);
@@ -90,6 +91,14 @@ impl Publisher {
     /// Whether nothing of any worker is on its way to a master since `epoch`, in which a switchover holds writes.
     pub fn has_let_go(&self, epoch: u64) -> bool {
         self.view.muster.has_let_go(epoch)
+    }
+    /// Whether every worker has counted what the switch to the master of `term` cost.
+    pub fn has_reckoned(&self, term: u64) -> bool {
+        self.view.muster.has_reckoned(term)
+    }
+    /// The largest offset that any worker was told in `term`.
+    pub fn furthest(&self, term: u64) -> Option<u64> {
+        self.view.muster.furthest(term)
     }
     /// The epoch published last.
     pub fn epoch(&self) -> u64 {

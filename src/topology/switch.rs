@@ -3,6 +3,8 @@
 //! Invariant: what is not proven by lineage is not claimed.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::Instant;
 
 use super::{Lineage, Relation, relation};
 use crate::metrics;
@@ -27,6 +29,53 @@ pub struct Switch {
     pub to: Arc<str>,
     pub kept: Kept,
     pub lost: Lost,
+    pub at: Instant,
+    pub toll: Toll,
+}
+
+/// What the switch cost in writes that redweir had acknowledged: each worker adds its own once it heeds the switch.
+#[derive(Debug, Default)]
+pub struct Toll {
+    lost: AtomicU64,
+    uncertain: AtomicU64,
+    closed: AtomicBool,
+}
+
+impl Toll {
+    pub fn add(&self, lost: u64, uncertain: u64) {
+        self.lost.fetch_add(lost, Relaxed);
+        self.uncertain.fetch_add(uncertain, Relaxed);
+    }
+
+    /// All who could have added have done so.
+    pub fn close(&self) {
+        self.closed.store(true, Relaxed);
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Relaxed)
+    }
+
+    /// Writes lost for certain, and those of which nobody knows.
+    pub fn sum(&self) -> (u64, u64) {
+        (self.lost.load(Relaxed), self.uncertain.load(Relaxed))
+    }
+}
+
+impl Switch {
+    /// The offset of the old line up to which the new master is known to have everything. `None`: nothing is known.
+    pub fn common(&self) -> Option<u64> {
+        match (self.lost, self.kept) {
+            (Lost::Nothing, _) | (_, Kept::All) => Some(u64::MAX),
+            (_, Kept::UpTo(common)) => Some(common),
+            (_, Kept::Unknown) => None,
+        }
+    }
+
+    /// Acknowledged writes that are lost, and those that may be; `None`: not counted yet, or offsets do not compare.
+    pub fn writes(&self) -> Option<(u64, u64)> {
+        (self.toll.is_closed() && self.common().is_some()).then(|| self.toll.sum())
+    }
 }
 
 /// How many bytes of the line before the new master does not have.
@@ -41,10 +90,12 @@ pub enum Lost {
 }
 
 impl Lost {
-    /// `furthest`: the largest offset the old master told in its term.
-    pub fn of(kept: Kept, furthest: Option<i64>) -> Self {
+    /// `furthest`: the largest offset the old master told in its term. `ended`: its line is known to have ended within what
+    /// the new one has.
+    pub fn of(kept: Kept, furthest: Option<i64>, ended: bool) -> Self {
         match (kept, furthest) {
             (Kept::All, _) => Lost::Nothing,
+            (Kept::UpTo(_), _) if ended => Lost::Nothing,
             (Kept::UpTo(common), Some(told)) => Lost::AtLeast(u64::try_from(told).unwrap_or(0).saturating_sub(common)),
             (Kept::UpTo(_), None) | (Kept::Unknown, _) => Lost::Unknown,
         }
@@ -112,8 +163,36 @@ mod tests {
             (Kept::UpTo(328), None, Lost::Unknown, None, "unknown"),
             (Kept::Unknown, Some(362), Lost::Unknown, None, "unknown"),
         ] {
-            let found = Lost::of(kept, furthest);
+            let found = Lost::of(kept, furthest, false);
             assert_eq!((found, found.bytes(), found.kept().label()), (lost, bytes, label), "{kept:?} {furthest:?}");
+        }
+        assert_eq!(Lost::of(Kept::UpTo(328), Some(328), true), Lost::Nothing);
+        assert_eq!(Lost::of(Kept::Unknown, Some(328), true), Lost::Unknown);
+    }
+
+    #[test]
+    fn writes_are_told_when_all_are_counted_and_offsets_compare() {
+        let switch = |kept, lost| Switch {
+            term: 2,
+            from: None,
+            to: "b:1".into(),
+            kept,
+            lost,
+            at: Instant::now(),
+            toll: Toll::default(),
+        };
+        for (kept, lost, common, writes) in [
+            (Kept::UpTo(328), Lost::AtLeast(34), Some(328), Some((3, 1))),
+            (Kept::UpTo(328), Lost::Nothing, Some(u64::MAX), Some((3, 1))),
+            (Kept::All, Lost::Nothing, Some(u64::MAX), Some((3, 1))),
+            (Kept::Unknown, Lost::Unknown, None, None),
+        ] {
+            let switch = switch(kept, lost);
+            switch.toll.add(1, 1);
+            switch.toll.add(2, 0);
+            assert_eq!((switch.common(), switch.writes()), (common, None), "{kept:?}");
+            switch.toll.close();
+            assert_eq!(switch.writes(), writes, "{kept:?}");
         }
     }
 }

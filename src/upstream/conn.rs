@@ -4,10 +4,11 @@
 //! the same poll has appended) writes everything at once. Must not know what a request means.
 //! Invariant: replies are delivered in the order of the requests, exactly once, or the rest is reported lost.
 
+mod account;
 mod answer;
 mod line;
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::task::Waker;
@@ -16,12 +17,14 @@ use tokio::net::TcpStream;
 
 use super::clock::Reading;
 use super::flight::{Entry, Flight, Own};
+use super::ledger::Log;
 use super::pool::{Tally, Verdict};
 use super::worth::Worth;
 use super::{Lost, Manner, Receiver, Target, Times};
 use crate::metrics::Tick;
 use crate::resp::encode;
 use crate::socket;
+use account::Question;
 use line::{BURST, Line};
 
 /// Reads alone are followed by a ROLE no more often than this, in time and in runs: until the next one their sessions stay
@@ -60,6 +63,8 @@ pub struct Conn {
     /// Has brought its node the scripts that are called by their SHA-1.
     pub briefed: Cell<bool>,
     reading: Cell<Reading>,
+    /// What it acknowledged; made with its first write.
+    log: OnceCell<Rc<RefCell<Log>>>,
     limit: usize,
     tally: Rc<Tally>,
     shared: RefCell<Shared>,
@@ -86,8 +91,13 @@ struct Shared {
     serial: u64,
     /// The term in which a ROLE is to follow what is not written yet; 0: none.
     wants_role: u32,
-    /// The ROLEs on their way: term, and how many runs each is behind.
-    roles: VecDeque<(u32, u64)>,
+    /// The ROLEs on their way.
+    roles: VecDeque<Question>,
+    /// The term of writes that no ROLE is behind yet; 0: there are none. And when the last was sent.
+    unread: u32,
+    wrote_at: Tick,
+    /// Error replies to the head, so far.
+    faults: u32,
     /// A ROLE is among what is not written yet, so that runs behind it can be judged by it.
     led: bool,
     /// When ROLE was asked last, and behind how many runs.
@@ -111,6 +121,9 @@ impl Conn {
             serial: 0,
             wants_role: 0,
             roles: VecDeque::new(),
+            unread: 0,
+            wrote_at: 0,
+            faults: 0,
             led: false,
             asked: (0, 0),
             mute: false,
@@ -124,6 +137,7 @@ impl Conn {
             worth: Cell::new(Worth::Full),
             briefed: Cell::new(false),
             reading: Cell::default(),
+            log: OnceCell::new(),
             limit,
             tally,
             shared: RefCell::new(shared),
@@ -193,8 +207,10 @@ impl Conn {
         }
         if manner.bound.floor > 0 && !shared.led && !shared.mute {
             shared.led = true;
-            shared.ask_role(self.tally.origins.question(), manner.bound.term, sent);
-            self.in_flight.set(self.in_flight.get() + 1);
+            self.ask_role(&mut shared, manner.bound.term, sent);
+        }
+        if manner.written.term > 0 {
+            self.note_written(&mut shared, manner.written, sent);
         }
         let entry = Entry { to: Some(to), left: n, done: 0, bytes: bytes.len(), read, sent, manner, own: Own::No };
         shared.flight.push(bytes, entry);
@@ -238,11 +254,23 @@ impl Conn {
     /// What is appended is about to be written: a ROLE behind it, if one is wanted.
     fn close_flush(&self, shared: &mut Shared) {
         shared.led = false;
-        let term = std::mem::take(&mut shared.wants_role);
-        if term > 0 && !shared.mute {
-            shared.ask_role(self.tally.origins.question(), term, self.tally.clock.now());
-            self.in_flight.set(self.in_flight.get() + 1);
+        let mut term = std::mem::take(&mut shared.wants_role);
+        if term == 0 && self.is_due(shared) {
+            term = shared.unread;
         }
+        if shared.mute {
+            return;
+        }
+        if term > 0 {
+            self.ask_role(shared, term, self.tally.clock.now());
+        } else if shared.unread > 0 {
+            self.tally.owe(self.target.node);
+        }
+    }
+
+    fn ask_role(&self, shared: &mut Shared, term: u32, now: Tick) {
+        shared.ask_role(self.tally.origins.question(), term, self.tally.ledger.apart(), now);
+        self.in_flight.set(self.in_flight.get() + 1);
     }
 
     /// Appends `n` scripts for the node, before what is to be appended next.
@@ -311,6 +339,7 @@ impl Conn {
             (std::mem::take(&mut shared.flight), shared.torn)
         };
         self.in_flight.set(0);
+        flight.entries.iter().for_each(|entry| self.note_failed(entry));
         let receivers: Vec<_> = flight.entries.iter_mut().map(|e| (e.to.take(), e.manner.whole, e.done > 0)).collect();
         for (index, ((to, whole, begun), (written, unwritten))) in
             receivers.into_iter().zip(flight.unanswered()).enumerate()
@@ -393,9 +422,10 @@ impl Shared {
         self.db = db;
     }
 
-    fn ask_role(&mut self, question: &'static [u8], term: u32, now: Tick) {
+    fn ask_role(&mut self, question: &'static [u8], term: u32, apart: u64, now: Tick) {
         self.asked = (now, self.serial);
-        self.roles.push_back((term, self.serial));
+        let wrote = std::mem::take(&mut self.unread) > 0;
+        self.roles.push_back(Question { term, covers: self.serial, wrote, apart });
         let entry = Entry {
             to: None,
             left: 1,

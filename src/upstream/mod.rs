@@ -11,8 +11,10 @@ pub mod control;
 
 mod dial;
 mod flight;
+mod furthest;
 mod lanes;
 mod leased;
+pub mod ledger;
 mod pool;
 pub mod refusal;
 mod worth;
@@ -21,10 +23,13 @@ pub use buffer::Buffer;
 pub use clock::Reading;
 pub use conn::{Conn, Full};
 pub use dial::{Lane, Refused, Target};
+pub use furthest::Furthest;
 pub use lanes::LaneId;
 pub use leased::Lease;
 pub use pool::{Event, Pool, Settings, Verdict};
 pub use worth::Marks;
+
+use ledger::Written;
 
 /// How long a run of requests took to be answered, in ns.
 #[derive(Debug, Clone, Copy)]
@@ -90,6 +95,8 @@ pub struct Manner {
     pub whole: bool,
     /// What it must see, and how it is learnt what it saw.
     pub bound: Bound,
+    /// What of it is to be found again after a switch.
+    pub written: Written,
 }
 
 /// A run's place in replication time. All zero: it has none.

@@ -18,11 +18,14 @@ use super::clock::Origins;
 use super::conn::End;
 use super::dial::{self, Dialled, Lane, Target};
 use super::lanes::{LaneId, Lanes};
+use super::ledger::{Ledger, Place};
 use super::{Conn, Lease, Refused};
 use crate::metrics::{Cells, Clock, Count, MAX_NODES};
 
 /// After a failed dial the node is left alone this long, so that a refused port is not hammered.
 const BACKOFF: Duration = Duration::from_millis(20);
+/// What writes were acknowledged without a ROLE behind them is asked for this much later.
+const AUDIT: Duration = Duration::from_millis(2);
 /// Idle leased connections kept per lane and node.
 const IDLE_LEASES: usize = 16;
 
@@ -60,6 +63,10 @@ pub(super) struct Tally {
     /// Somebody wants to hear of every reading of a connection.
     pub watched: Cell<bool>,
     pub readings: Notify,
+    pub ledger: Ledger,
+    /// The node behind whose writes no ROLE is yet.
+    owing: Cell<Option<u16>>,
+    owed: Notify,
     /// The epoch that was published last, and the one that the connections were judged by.
     newest: Arc<AtomicU64>,
     heeded: Cell<u64>,
@@ -70,6 +77,13 @@ impl Tally {
     #[inline]
     pub fn is_behind(&self) -> bool {
         self.newest.load(Acquire) != self.heeded.get()
+    }
+    /// `node` acknowledges writes that no ROLE is behind.
+    #[inline]
+    pub fn owe(&self, node: u16) {
+        if self.owing.replace(Some(node)).is_none() {
+            self.owed.notify_one();
+        }
     }
     pub fn received(&self, n: usize) {
         self.cells.count(Count::BytesFromNodes, n as u64);
@@ -108,6 +122,9 @@ impl Pool {
             origins: Origins::new(settings.strict),
             watched: Cell::new(false),
             readings: Notify::new(),
+            ledger: Ledger::default(),
+            owing: Cell::new(None),
+            owed: Notify::new(),
             heeded: Cell::new(newest.load(Acquire)),
             newest,
         });
@@ -127,6 +144,38 @@ impl Pool {
     /// The present term's replication id.
     pub fn begin_term(&self, term: u64, line: &str) {
         self.tally.origins.begin(term, line);
+    }
+
+    /// What was acknowledged by which offset.
+    pub fn ledger(&self) -> &Ledger {
+        &self.tally.ledger
+    }
+
+    /// A write was acknowledged on a connection of a session's own, whose node had reached `low` before it; `master` will
+    /// be asked behind it.
+    pub fn acknowledge_apart(&self, term: u64, low: u64, master: Option<u16>) -> Place {
+        if let Some(master) = master {
+            self.tally.owe(master);
+        }
+        self.tally.ledger.acknowledge_apart(term, low)
+    }
+
+    /// Asks for the offsets behind acknowledged writes that no flush asks for, for ever.
+    pub async fn audit(self: Rc<Self>) {
+        loop {
+            self.tally.owed.notified().await;
+            tokio::time::sleep(AUDIT).await;
+            let Some(node) = self.tally.owing.take() else { continue };
+            // Any connection tells what was acknowledged apart.
+            let mut apart = self.tally.ledger.open_apart();
+            for slots in self.lanes.borrow_mut().iter_mut() {
+                for conn in slots.shared.get(usize::from(node)).into_iter().flatten() {
+                    if conn.catch_up(apart) {
+                        apart = 0;
+                    }
+                }
+            }
+        }
     }
 
     /// Resolves after one or more connections have a new [`super::Reading`].

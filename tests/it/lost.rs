@@ -1,9 +1,12 @@
 //! After a switch redweir says what the new master does not have, from offsets, and claims no more than they show.
 
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::support::link::{Faults, Link};
-use crate::support::{Proxy, Stage, call, plain_stage, settle, turn, wait};
+use crate::support::{Client, Proxy, Reply, Stage, call, connect, plain_stage, settle, turn, wait};
 
 fn last(proxy: &Proxy) -> Value {
     proxy.set()["shards"][0]["last_switch"].clone()
@@ -36,32 +39,217 @@ fn promote(stage: &Stage, proxy: &Proxy) -> u64 {
     number(stage, 1, "second_repl_offset") - 1
 }
 
+/// A master, a replica behind a link, and redweir in front; the replica has everything.
+struct Scene {
+    stage: Stage,
+    link: Link,
+    proxy: Proxy,
+}
+
+impl Scene {
+    fn start(flags: &[&str]) -> Scene {
+        let mut stage = plain_stage(1);
+        let link = Link::to(stage.nodes[0].port);
+        call(&mut stage.nodes[1].connect().expect("a replica"), &format!("REPLICAOF 127.0.0.1 {}", link.port));
+        let proxy = Proxy::start(&stage, flags);
+        proxy.wait_readers(1);
+        settle(&mut stage, 0);
+        Scene { stage, link, proxy }
+    }
+
+    /// The replica gets nothing from here on.
+    fn freeze(&self) {
+        self.link.set(Faults { stall: true, ..Faults::default() });
+    }
+
+    /// The master dies with what only it had, and the replica takes over. Returns the last offset that both had.
+    fn fail_over(&mut self) -> u64 {
+        self.link.set(Faults { refuse: true, ..Faults::default() });
+        self.link.cut();
+        self.stage.nodes[0].kill();
+        promote(&self.stage, &self.proxy)
+    }
+
+    /// Lost and uncertain writes, once they are counted.
+    fn writes(&self) -> (u64, u64) {
+        writes(&self.proxy)
+    }
+
+    /// How many of these keys the new master does not have.
+    fn missing(&self, keys: &[String]) -> u64 {
+        let mut new = self.stage.nodes[1].connect().expect("the new master");
+        keys.iter().filter(|key| call(&mut new, &format!("EXISTS {key}")).int() == Some(0)).count() as u64
+    }
+}
+
+fn writes(proxy: &Proxy) -> (u64, u64) {
+    let mut found = None;
+    wait("the count", || {
+        let last = last(proxy);
+        found = last["lost_writes"].as_u64().zip(last["uncertain_writes"].as_u64());
+        if found.is_some() { Ok(()) } else { Err(last.to_string()) }
+    });
+    let (lost, uncertain) = found.expect("counted");
+    let shown = |name: &str| proxy.metric(name, &[]);
+    assert_eq!(shown("redweir_lost_writes_total"), lost as f64);
+    assert_eq!(shown("redweir_uncertain_writes_total"), uncertain as f64);
+    (lost, uncertain)
+}
+
+fn set(client: &mut Client, key: &str) {
+    assert_eq!(call(client, &format!("SET {key} value")).text(), "OK");
+}
+
 #[test]
 fn the_bytes_that_the_new_master_lacks_are_those_of_the_old_ones_stream() {
     let _turn = turn();
-    let mut stage = plain_stage(1);
-    let link = Link::to(stage.nodes[0].port);
-    call(&mut stage.nodes[1].connect().expect("a replica"), &format!("REPLICAOF 127.0.0.1 {}", link.port));
-    let proxy = Proxy::start(&stage, &[]);
-    proxy.wait_readers(1);
-    settle(&mut stage, 0);
-    assert_eq!(last(&proxy), Value::Null);
-    link.set(Faults { stall: true, ..Faults::default() });
-    let mut client = proxy.client();
-    for n in 0..50 {
-        assert_eq!(call(&mut client, &format!("SET lost:{n} value")).text(), "OK");
-    }
-    let had = seen(&stage, &proxy);
-    link.set(Faults { refuse: true, ..Faults::default() });
-    link.cut();
-    stage.nodes[0].kill();
-    let common = promote(&stage, &proxy);
+    let mut scene = Scene::start(&[]);
+    assert_eq!(last(&scene.proxy), Value::Null);
+    scene.freeze();
+    let mut client = scene.proxy.client();
+    (0..50).for_each(|n| set(&mut client, &format!("lost:{n}")));
+    let had = seen(&scene.stage, &scene.proxy);
+    let common = scene.fail_over();
     let bytes = had - common;
     assert!(bytes > 50 * 30, "{bytes}");
-    let (from, to) = (stage.nodes[0].address(), stage.nodes[1].address());
-    assert_eq!(last(&proxy), json!({"from": from, "to": to, "kept": "part", "lost_bytes_at_least": bytes}));
+    assert_eq!(scene.writes(), (50, 0));
+    let (from, to) = (scene.stage.nodes[0].address(), scene.stage.nodes[1].address());
+    let expected = json!({
+        "from": from, "to": to, "kept": "part", "lost_bytes_at_least": bytes, "lost_writes": 50, "uncertain_writes": 0
+    });
+    assert_eq!(last(&scene.proxy), expected);
+    let proxy = &scene.proxy;
     assert_eq!(proxy.metric("redweir_lost_bytes_total", &[]), bytes as f64);
-    assert_eq!((switches(&proxy, "part"), switches(&proxy, "seen")), (1.0, 0.0));
+    assert_eq!((switches(proxy, "part"), switches(proxy, "seen")), (1.0, 0.0));
+    let told = call(&mut proxy.client(), "REDWEIR TOPOLOGY");
+    let told: Vec<String> = told.items().iter().map(Reply::text).collect();
+    let line = format!("kept part, lost bytes {bytes} at least, acknowledged writes lost 50, uncertain 0");
+    assert!(told.iter().any(|text| text.contains(&line)), "{told:?}");
+}
+
+/// Some clients write, one by one and in pipelines, with errors and reads in between; the master dies in the middle. What was acknowledged and is not on the new master is what redweir says.
+fn lost_is_told(flags: &[&str], frozen: bool) {
+    let _turn = turn();
+    let mut scene = Scene::start(flags);
+    let stop = AtomicBool::new(false);
+    let address = format!("127.0.0.1:{}", scene.proxy.port);
+    let write = |who: usize| {
+        let mut client = connect(&address);
+        let mut acknowledged = Vec::new();
+        assert_eq!(call(&mut client, &format!("SET text{{{who}}} x")).text(), "OK");
+        for n in 0.. {
+            let keys: Vec<String> = (0..=who * 3).map(|i| format!("lost:{who}:{n}:{i}")).collect();
+            let text = format!("text{{{who}}}");
+            let mut commands: Vec<Vec<&str>> = keys.iter().map(|key| vec!["SET", key, "value"]).collect();
+            if who > 0 {
+                commands.push(vec!["GET", &keys[0]]);
+            }
+            // Refused: among reads nobody looks which of the replies was an error.
+            if n % 16 == 0 {
+                commands.push(vec!["LPUSH", &text, "x"]);
+            }
+            let Ok(replies) = client.pipeline(&commands) else { break };
+            let done = keys.iter().zip(&replies).filter(|(_, reply)| reply.text() == "OK");
+            acknowledged.extend(done.map(|(key, _)| key.clone()));
+            if stop.load(Relaxed) {
+                break;
+            }
+        }
+        acknowledged
+    };
+    let (acknowledged, counted) = std::thread::scope(|scope| {
+        let writers: Vec<_> = (0..3).map(|who| scope.spawn(move || write(who))).collect();
+        std::thread::sleep(Duration::from_millis(100));
+        if frozen {
+            scene.freeze();
+        }
+        std::thread::sleep(Duration::from_millis(100));
+        scene.fail_over();
+        let counted = scene.writes();
+        stop.store(true, Relaxed);
+        let keys: Vec<String> = writers.into_iter().flat_map(|w| w.join().expect("a writer")).collect();
+        (keys, counted)
+    });
+    let truth = scene.missing(&acknowledged);
+    let (lost, uncertain) = counted;
+    assert!((truth > 0) >= frozen && (acknowledged.len() as u64) > truth, "{truth} of {}", acknowledged.len());
+    assert!(lost <= truth && truth <= lost + uncertain, "{lost} <= {truth} <= {lost} + {uncertain}");
+    assert!(uncertain <= acknowledged.len() as u64 / 4, "{uncertain} of {}", acknowledged.len());
+}
+
+#[test]
+fn how_many_acknowledged_writes_are_lost_is_told_at_level_session() {
+    lost_is_told(&[], true);
+}
+
+#[test]
+fn how_many_acknowledged_writes_are_lost_is_told_at_level_eventual() {
+    lost_is_told(&["--consistency", "eventual"], true);
+}
+
+#[test]
+fn how_many_acknowledged_writes_are_lost_is_told_where_offsets_come_with_their_lineage() {
+    lost_is_told(&["--strict", "on", "--workers", "2"], true);
+}
+
+#[test]
+fn beside_a_replica_that_keeps_up_little_is_lost_or_uncertain() {
+    lost_is_told(&[], false);
+}
+
+#[test]
+fn a_planned_switch_costs_no_acknowledged_write_and_proves_it() {
+    let _turn = turn();
+    let mut stage = plain_stage(1);
+    let proxy = Proxy::start(&stage, &[]);
+    proxy.wait_readers(1);
+    let mut client = proxy.client();
+    (0..200).for_each(|n| set(&mut client, &format!("kept:{n}")));
+    settle(&mut stage, 0);
+    call(&mut stage.nodes[0].connect().expect("the master"), "FAILOVER");
+    wait("the switch", || if last(&proxy).is_null() { Err("none".into()) } else { Ok(()) });
+    assert_eq!(writes(&proxy), (0, 0));
+    assert_eq!(last(&proxy)["kept"], json!("all"));
+}
+
+/// Clients by what they did: before the replica was cut off, after that, only reads, and on connections of their own.
+fn closed(how: &str) -> [bool; 6] {
+    let _turn = turn();
+    let mut scene = Scene::start(&["--on-lost-writes", how]);
+    let mut clients: Vec<Client> = (0..6).map(|_| scene.proxy.client()).collect();
+    let apart = |client: &mut Client, key: &str| {
+        for line in ["MULTI".to_owned(), format!("SET {key} value"), "EXEC".to_owned()] {
+            assert!(!call(client, &line).is_error(), "{line}");
+        }
+    };
+    set(&mut clients[0], "before");
+    apart(&mut clients[1], "before:apart");
+    set(&mut clients[2], "both:before");
+    // What they wrote has an offset when the replica's is known to be that far.
+    settle(&mut scene.stage, 0);
+    std::thread::sleep(Duration::from_millis(50));
+    scene.freeze();
+    call(&mut clients[0], "GET before");
+    set(&mut clients[2], "after");
+    set(&mut clients[3], "after:too");
+    apart(&mut clients[4], "after:apart");
+    call(&mut clients[5], "GET nothing");
+    scene.fail_over();
+    assert_eq!(scene.writes(), (3, 0));
+    let ended = clients.iter_mut().map(|client| client.call(&["PING"]).is_err()).collect::<Vec<_>>();
+    let count = ended.iter().filter(|ended| **ended).count();
+    assert_eq!(scene.proxy.metric("redweir_loss_closed_total", &[]), count as f64);
+    ended.try_into().expect("six")
+}
+
+#[test]
+fn clients_whose_acknowledged_writes_are_lost_are_closed_and_no_others() {
+    assert_eq!(closed("close"), [false, false, true, true, true, false]);
+}
+
+#[test]
+fn clients_are_left_alone_where_nobody_said_otherwise() {
+    assert_eq!(closed("ignore"), [false; 6]);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 
 use redweir::demo::load::Load;
+use serde_json::json;
 
 use crate::support::{Plan, Proxy, Reply, Stage, call, ok, plain_stage, settle, stage, turn, wait};
 
@@ -156,6 +157,8 @@ fn without_sentinel_the_role_moves_to_whom_is_named_and_the_others_follow() {
         load.master_is(&target);
         more(&load);
         proxy.wait_readers(2);
+        let cost = &proxy.set()["shards"][0]["last_switch"];
+        assert_eq!((&cost["lost_writes"], &cost["uncertain_writes"]), (&json!(0), &json!(0)), "{cost}");
     }
     assert_eq!(proxy.metric("redweir_switchovers_total", &["outcome=\"done\""]), 3.0);
     assert_eq!(proxy.metric("redweir_failovers_total", &["cause=\"switchover\""]), 3.0);

@@ -177,7 +177,11 @@ fn every_setting_reaches_its_field_by_flag() {
             auth: ClientAuth::Proxy,
             hold: millis(1000),
             hold_bytes: 1024,
-            holding: Holding { session_bytes: 16 << 20, unknown_outcome: UnknownOutcome::Close },
+            holding: Holding {
+                session_bytes: 16 << 20,
+                unknown_outcome: UnknownOutcome::Close,
+                on_lost_writes: OnLostWrites::Ignore,
+            },
             commands,
             acks: AckSettings {
                 acks: 1,

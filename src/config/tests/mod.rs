@@ -71,7 +71,11 @@ fn the_defaults() {
             auth: ClientAuth::Passthrough,
             hold: secs(10),
             hold_bytes: 256 << 20,
-            holding: Holding { session_bytes: 16 << 20, unknown_outcome: UnknownOutcome::Close },
+            holding: Holding {
+                session_bytes: 16 << 20,
+                unknown_outcome: UnknownOutcome::Close,
+                on_lost_writes: OnLostWrites::Ignore,
+            },
             commands: CommandSettings { redweir: true, ..CommandSettings::default() },
             acks: AckSettings { timeout: secs(1), ..AckSettings::default() },
             monitor: false,

@@ -228,6 +228,12 @@ impl Part {
         }
     }
 
+    /// Its term, and an offset that its writes do not exceed.
+    pub fn within(&self) -> (u64, u64) {
+        let offset = if let Mark::At(offset) = self.mark { offset } else { u64::MAX };
+        (self.term, offset)
+    }
+
     /// Takes it to the present term. False: it does not reach it.
     fn cross(&mut self, world: &World<'_>) -> bool {
         if self.term == world.term {

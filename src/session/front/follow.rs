@@ -3,10 +3,14 @@
 //! Part of [`Front`]. Invariant: it tells that it has let go only while nothing of any session is on its way to the master.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Front;
+use crate::config::OnLostWrites;
+use crate::metrics::Count;
 use crate::topology::Hold;
+use crate::upstream::ledger::Loss;
 
 /// While a switchover waits for it, a worker looks this often whether it has let go of the master.
 const LET_GO_EVERY: Duration = Duration::from_millis(1);
@@ -16,13 +20,17 @@ impl Front {
     pub async fn follow(self: Rc<Self>) {
         let mut epochs = self.view.subscribe();
         self.note_term();
-        let seat = self.view.enlist();
+        self.begin_term();
+        let seat = self.view.enlist(Arc::clone(&self.pool.ledger().furthest), self.reckoned.get());
         loop {
             let patience = self.patience.get().end();
             let waited_for = self.planned_hold().is_some_and(|(_, epoch)| seat.epoch() < epoch);
             tokio::select! {
                 changed = epochs.changed() => match changed {
-                    Ok(()) => self.heed(),
+                    Ok(()) => {
+                        self.heed();
+                        seat.reckon(self.reckoned.get());
+                    }
                     Err(_) => return,
                 },
                 () = tokio::time::sleep(LET_GO_EVERY), if waited_for => {}
@@ -40,6 +48,7 @@ impl Front {
 
     fn heed(&self) {
         self.note_term();
+        self.reckon();
         let topology = self.topology();
         self.patience.set(self.patience.get().at(&topology, self.listener.hold, Instant::now()));
         self.pool.sweep(topology.epoch, |target| self.judge(&topology, target));
@@ -47,6 +56,36 @@ impl Front {
         for (_, waker) in self.waiting.take() {
             waker.wake();
         }
+    }
+
+    /// With a new master: counts which of the writes that were acknowledged here it does not have, and lets go of the clients
+    /// whose writes they are, if they are to know.
+    fn reckon(&self) {
+        let topology = self.topology();
+        let (before, now) = (self.reckoned.get(), topology.term());
+        if before == now {
+            return;
+        }
+        let switch = topology.shards.first().and_then(|shard| shard.switch.as_deref());
+        // What a master that was missed has had of the one before nobody knows: nothing is claimed.
+        if let Some(switch) = switch.filter(|_| before + 1 == now)
+            && let Some(common) = switch.common()
+        {
+            let Loss { lost, uncertain } = self.pool.ledger().loss(before, common);
+            self.cells.count(Count::LostWrites, lost);
+            self.cells.count(Count::UncertainWrites, uncertain);
+            switch.toll.add(lost, uncertain);
+            if self.listener.holding.on_lost_writes == OnLostWrites::Close {
+                self.sessions().iter().for_each(|session| session.account_for(before, switch));
+            }
+        }
+        self.begin_term();
+    }
+
+    fn begin_term(&self) {
+        let term = self.term();
+        self.reckoned.set(term);
+        self.pool.ledger().begin(term);
     }
 
     /// Writes are held for a switchover: how far it is, and the epoch.

@@ -334,6 +334,9 @@ impl Session {
         if s.held.is_some() && self.keep_frame(s, frame, bytes, write) {
             return;
         }
+        if write && bytes.first() != Some(&b'-') {
+            self.acknowledged_apart(s);
+        }
         // Subscribers hear even what is said in silence (networking.c prepareClientToWrite: CLIENT_PUSHING).
         let silence = s.silence;
         if frame != Frame::Reply {
@@ -344,9 +347,10 @@ impl Session {
     }
 
     fn push_piece(&self, s: &mut State, frame: Frame, bytes: &[u8], write: bool) {
-        match s.held.is_some() && self.keep_frame(s, frame, bytes, write) {
-            true => s.held_torn(),
-            false => self.push(s, bytes),
+        if s.held.is_some() && self.keep_frame(s, frame, bytes, write) {
+            return s.held_torn();
         }
+        // Its last piece is a frame like any other, and counts.
+        self.push(s, bytes);
     }
 }

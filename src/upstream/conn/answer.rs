@@ -5,6 +5,7 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
+use super::account::Question;
 use super::line::Line;
 use super::{Conn, End, Shared};
 use crate::metrics::{Count, Tick};
@@ -47,6 +48,9 @@ impl Conn {
             let times = self.times(head, answered);
             if batch.n > 0 {
                 let replies = &input[..batch.len];
+                if head.manner.written.term > 0 && !shared.doubtful {
+                    self.note_answered(head, batch.n, batch.errors, &mut shared.faults);
+                }
                 match &head.to {
                     Some(to) if shared.torn => _ = to.piece(replies, true, &times),
                     Some(to) if shared.spoiled => {
@@ -57,9 +61,7 @@ impl Conn {
                     None if head.own == Own::Select && replies.first() == Some(&b'-') => return Err(End::Garbage),
                     None => shared.mute |= head.own == Own::Role && self.note_role(&mut shared.roles, replies),
                 }
-                if batch.errors > 0 && head.own == Own::No {
-                    self.tally.cells.count(Count::NodeErrors, u64::from(batch.errors));
-                }
+                self.note_errors(head, batch.errors);
                 (shared.torn, as_it_is) = (false, false);
                 self.note_latency(times.upstream_ns, answered);
                 self.in_flight.set(self.in_flight.get().saturating_sub(batch.n));
@@ -85,13 +87,23 @@ impl Conn {
         }
     }
 
+    #[inline]
+    fn note_errors(&self, head: &Entry, errors: u32) {
+        if errors > 0 && head.own == Own::No {
+            self.tally.cells.count(Count::NodeErrors, u64::from(errors));
+        }
+    }
+
     /// True: the user may not ask.
     #[inline]
-    fn note_role(&self, asked: &mut VecDeque<(u32, u64)>, reply: &[u8]) -> bool {
-        let Some((term, covers)) = asked.pop_front() else { return false };
-        let term = u64::from(term);
+    fn note_role(&self, asked: &mut VecDeque<Question>, reply: &[u8]) -> bool {
+        let Some(question) = asked.pop_front() else { return false };
+        let (term, covers) = (u64::from(question.term), question.covers);
         match self.tally.origins.read(self.target.node, term, reply) {
-            Some(offset) => self.reading.set(Reading { term, offset, covers }),
+            Some(offset) => {
+                self.reading.set(Reading { term, offset, covers });
+                self.note_offset(question, offset);
+            }
             // It does not show that it still is in line: what it has shown before does not count either.
             None if self.tally.origins.is_strict() => self.reading.set(Reading::default()),
             None => {}
