@@ -71,6 +71,14 @@
 //!   forms. Both only cost reads on the master.
 //! * Replicas are asked for what they have by INFO, on connections of our own, not by the ROLE of a read's flush: an answer
 //!   that acknowledges must carry its lineage with it.
+//! * CLUSTER is the master's to answer: without cluster mode it refuses all of it in its own words.
+//! * CLIENT NO-EVICT is remembered and shown, and not told to shared connections: they are redweir's to keep small.
+//! * Offsets of one line are void in another, not rebased: a session that saw more than a new master's line is known to
+//!   have reads at the master, whose answers can only be newer.
+//! * Sessions that only read pay a ROLE for each 16 runs or millisecond of their connection: what they were shown binds
+//!   them, too.
+//! * The replication ids of former masters are not kept over a restart of redweir. COMMAND is asked when a node becomes
+//!   master and when an unknown name comes by, not every 30 s.
 //! * Scrapes read the workers' counters directly; the `metrics` registry holds the control plane's events only.
 
 #![forbid(unsafe_code)]

@@ -1,6 +1,6 @@
 //! One client connection: its state, what its requests need, and its replies in order.
 //!
-//! The steady state ([`Session::poll_turn`]) takes runs of requests from the socket's bytes to a node's connection without
+//! The steady state (`Session::poll_turn`) takes runs of requests from the socket's bytes to a node's connection without
 //! copying twice; everything that needs more than that is a [`Turn`], handled one at a time with nothing in flight. Must
 //! not decide who is master. Invariant: replies leave in request order, and a request is answered once.
 
