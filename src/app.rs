@@ -58,7 +58,9 @@ async fn serve(config: Config) -> Result<(), Fatal> {
     let registry = Registry::new(config.workers).map_err(Fatal::new)?;
     let bound = bind(&config)?;
     let admin = bind_admin(&config).await?;
-    let (views, doors) = discover(&config, &stop);
+    // Sessions that finish what they have sent need to be told of a switch, and of copies.
+    let end = CancellationToken::new();
+    let (views, doors) = discover(&config, &end);
     let workers = start_workers(&config, &registry, bound, &views, &stop)?;
     let registry = Arc::new(registry);
     let sets = config.sets.iter().map(|set| set.name.clone()).zip(views).collect();
@@ -72,6 +74,7 @@ async fn serve(config: Config) -> Result<(), Fatal> {
     stop.cancel();
     let joined = tokio::task::spawn_blocking(|| workers.into_iter().all(Worker::join));
     let all_well = joined.await.unwrap_or(false);
+    end.cancel();
     if let Some(http) = http {
         let _ = http.await;
     }

@@ -147,7 +147,7 @@ impl Session {
     fn clings(&self, why: Hold) -> bool {
         let s = self.state.borrow();
         let shared = s.in_flight > 0 && s.side == state::Side::Master;
-        !s.dead && (shared || s.tie == Tie::Busy || (s.tie == Tie::Open && why == Hold::Draining))
+        !s.dead && (shared || s.holds_replies() || s.tie == Tie::Busy || (s.tie == Tie::Open && why == Hold::Draining))
     }
 
     /// Closes politely once everything received so far is answered (the proxy is being stopped).

@@ -464,9 +464,19 @@ fn who_asked_may_go_it_goes_on() {
 
 #[test]
 fn transactions_and_blocked_clients_live_through_it() {
+    live_through_it("0");
+}
+
+#[test]
+fn transactions_and_blocked_clients_live_through_it_when_they_wait_for_copies() {
+    live_through_it("1");
+}
+
+#[track_caller]
+fn live_through_it(acks: &str) {
     let _turn = turn();
     let stage = plain_stage(1);
-    let proxy = Proxy::start(&stage, &TOKEN);
+    let proxy = Proxy::start(&stage, &[&TOKEN[..], &["--acks", acks]].concat());
     proxy.wait_readers(1);
     let blocked = std::thread::spawn({
         let mut client = proxy.client();

@@ -311,13 +311,40 @@ fn check_warns_of_replicas_that_may_answer_otherwise_than_their_master() {
 #[test]
 fn a_term_signal_lets_clients_finish_and_ends_well() {
     let stage = plain_stage(1);
-    let proxy = Proxy::start(&stage, &["--drain", "10s"]);
+    for acks in ["0", "1"] {
+        let proxy = Proxy::start(&stage, &["--drain", "10s", "--acks", acks]);
+        let mut client = proxy.client();
+        client.send(b"BLPOP queue 1\r\n").expect("sent");
+        wait("the client to block", || {
+            let text = call(&mut stage.nodes[0].connect().expect("the master"), "INFO clients").text();
+            if text.contains("blocked_clients:1") { Ok(()) } else { Err(text) }
+        });
+        assert!(proxy.terminate().success());
+        assert_eq!(client.read().expect("the reply it waited for").items().len(), 0);
+    }
+}
+
+#[test]
+fn a_master_that_is_replaced_while_clients_finish_is_followed() {
+    let mut stage = plain_stage(1);
+    let proxy = Proxy::start(&stage, &["--drain", "20s", "--hold", "20s"]);
+    proxy.wait_readers(1);
     let mut client = proxy.client();
-    client.send(b"BLPOP queue 1\r\n").expect("sent");
-    wait("the client to block", || {
-        let text = call(&mut stage.nodes[0].connect().expect("the master"), "INFO clients").text();
-        if text.contains("blocked_clients:1") { Ok(()) } else { Err(text) }
+    call(&mut client, "SET n 1");
+    crate::support::settle(&mut stage, 0);
+    stage.nodes[0].kill();
+    client.send(b"INCR n\r\n").expect("sent");
+    wait("the write that is held", || match proxy.metric("redweir_held_total", &[]) {
+        0.0 => Err("none".into()),
+        _ => Ok(()),
     });
-    assert!(proxy.terminate().success());
-    assert_eq!(client.read().expect("the reply it waited for").items().len(), 0);
+    let port = proxy.port;
+    let ends = std::thread::spawn(move || proxy.terminate());
+    wait("the end of its listener", || match std::net::TcpStream::connect(("127.0.0.1", port)) {
+        Ok(_) => Err("it lets in".into()),
+        Err(_) => Ok(()),
+    });
+    call(&mut stage.nodes[1].connect().expect("the replica"), "REPLICAOF NO ONE");
+    assert_eq!(client.read().expect("an answer"), Reply::Int(2));
+    assert!(ends.join().expect("its status").success());
 }

@@ -16,7 +16,7 @@ use tokio::time::{Duration, Instant, sleep, sleep_until};
 use super::copies::{self, Copies};
 use super::held::{Asks, World};
 use crate::session::{Front, Session};
-use crate::topology::{Kept, NodeId, Topology, Writes};
+use crate::topology::{Hold, Kept, NodeId, Topology, Writes};
 use crate::upstream::Target;
 use crate::upstream::control::{Client, Reply};
 
@@ -137,6 +137,12 @@ impl Front {
         let topology = self.topology();
         let Some(shard) = topology.shards.first() else { return };
         let witness = &self.witness;
+        witness.master.set(match shard.writes {
+            Writes::Open(master) => Some(master),
+            // It is master until the switchover moves that, and what was written before may still be waited for.
+            Writes::Held if matches!(shard.held, Some(Hold::Draining | Hold::Switchover)) => witness.master.get(),
+            Writes::Held => None,
+        });
         let mut waiting = witness.waiting.take();
         {
             let mut copies = witness.copies.borrow_mut();
@@ -170,11 +176,7 @@ impl Front {
 
     /// Somebody asks each node that matters, in its present life.
     fn follow_nodes(self: &Rc<Self>, topology: &Topology) {
-        let master = topology.shards.first().and_then(|shard| match shard.writes {
-            Writes::Open(master) => Some(master),
-            Writes::Held => None,
-        });
-        self.witness.master.set(master);
+        let master = self.witness.master.get();
         let matters = |node: NodeId| {
             topology.node(node).filter(|n| master == Some(n.id) || copies::may_be_promoted(n.state, n.priority))
         };
@@ -248,7 +250,7 @@ impl Front {
             let mut copies = witness.copies.borrow_mut();
             copies.enter(shard.term);
             copies.show(node, word.offset);
-        } else if shard.writes == Writes::Open(node) {
+        } else if witness.master.get() == Some(node) {
             witness.told.set(Some(Told { term: shard.term, question, offset: word.offset, sent }));
         }
     }
