@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::pubsub::Frame;
 use super::state::State;
 use super::{Session, errors};
+use crate::command::Verdict;
 use crate::route::Want;
 use crate::upstream::{Lane, Lease};
 
@@ -18,6 +19,16 @@ use crate::upstream::{Lane, Lease};
 pub const FENCE: &[u8] = b"*3\r\n$7\r\nPUBLISH\r\n$13\r\nredweir:fence\r\n$0\r\n\r\n";
 /// A client that left is noticed within this.
 const LOOK: Duration = Duration::from_millis(200);
+
+/// What WAIT tells a session of whose acknowledged writes a switch has lost some, or may have: no replica has them all. Once,
+/// for what it asks next is about what it wrote since.
+pub fn none(verdict: &Verdict, args: usize) -> Option<&'static [u8]> {
+    match (verdict.command?.name, args) {
+        ("wait", 3) => Some(b":0\r\n"),
+        ("waitaof", 4) => Some(b"*2\r\n:0\r\n:0\r\n"),
+        _ => None,
+    }
+}
 
 impl Session {
     /// Answers `request`, which the session's user may send, while its relay takes no further request.

@@ -1,6 +1,6 @@
 //! A session's own acknowledged writes, as the place of the last of them, and what becomes of it when a switch lost some.
 //!
-//! Invariant: a session is closed for lost writes only if one of its own is lost, or may be.
+//! Invariant: a session is closed for lost writes, or told by its next WAIT, only if one of its own is lost, or may be.
 
 use super::Session;
 use super::state::State;
@@ -19,6 +19,8 @@ pub struct Own {
     piled: bool,
     /// What the node of a connection of its own had reached when it was lent, and in which term.
     begun: (u64, u64),
+    /// A switch has lost some, or may have, and no WAIT has told it yet.
+    pub bereft: bool,
 }
 
 impl Own {
@@ -66,12 +68,16 @@ impl Session {
         s.own.wrote(place, true);
     }
 
-    /// Closes it, if the new master does not have what was acknowledged to it in `term`, or may not.
-    pub(super) fn account_for(&self, term: u64, switch: &Switch) {
+    /// Notes that the new master does not have what was acknowledged to it in `term`, or may not; closes it, if it is to know.
+    pub(super) fn account_for(&self, term: u64, switch: &Switch, close: bool) {
         let s = &mut *self.state.borrow_mut();
         let Some(common) = switch.common() else { return };
         let Some(last) = s.own.last(term, s.in_flight > 0).filter(|_| !s.dead) else { return };
-        if self.front.pool.ledger().fate(last, common) != Fate::Kept {
+        if self.front.pool.ledger().fate(last, common) == Fate::Kept {
+            return;
+        }
+        s.own.bereft = true;
+        if close {
             self.front.cells.count(Count::ClosedForLoss, 1);
             tracing::info!(id = self.id, "a client whose acknowledged writes are lost, or may be, was disconnected");
             s.die();

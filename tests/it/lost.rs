@@ -281,3 +281,29 @@ fn of_a_master_of_another_line_nobody_says_what_was_lost() {
     assert_eq!((&last(&proxy)["kept"], &last(&proxy)["lost_bytes_at_least"]), (&json!("unknown"), &Value::Null));
     assert_eq!((switches(&proxy, "unknown"), switches(&proxy, "seen")), (1.0, 0.0));
 }
+
+#[test]
+fn wait_counts_nobody_for_writes_that_are_lost() {
+    let _turn = turn();
+    let mut scene = Scene::start(&[]);
+    let [mut bereft, mut other] = [scene.proxy.client(), scene.proxy.client()];
+    assert_eq!(call(&mut other, "GET lost"), Reply::Nil);
+    scene.freeze();
+    set(&mut bereft, "lost");
+    scene.fail_over();
+    scene.stage.nodes[0].resume().expect("started");
+    let port = scene.stage.nodes[1].port;
+    wait("it to follow", || {
+        let reply =
+            scene.stage.nodes[0].connect().and_then(|mut c| c.call(&["REPLICAOF", "127.0.0.1", &port.to_string()]));
+        reply.map(drop).map_err(|e| e.to_string())
+    });
+    scene.proxy.wait_readers(1);
+    assert_eq!(scene.missing(&["lost".into()]), 1, "nothing is tested");
+    assert_eq!(call(&mut bereft, "WAIT 1 10000"), Reply::Int(0));
+    // What it writes from then on is counted again, and so is what others write.
+    set(&mut bereft, "lost");
+    assert_eq!(call(&mut bereft, "WAIT 1 10000"), Reply::Int(1));
+    set(&mut other, "other");
+    assert_eq!(call(&mut other, "WAIT 1 10000"), Reply::Int(1));
+}

@@ -75,9 +75,8 @@ impl Front {
             self.cells.count(Count::LostWrites, lost);
             self.cells.count(Count::UncertainWrites, uncertain);
             switch.toll.add(lost, uncertain);
-            if self.listener.holding.on_lost_writes == OnLostWrites::Close {
-                self.sessions().iter().for_each(|session| session.account_for(before, switch));
-            }
+            let close = self.listener.holding.on_lost_writes == OnLostWrites::Close;
+            self.sessions().iter().for_each(|session| session.account_for(before, switch, close));
         }
         self.begin_term();
     }

@@ -19,7 +19,7 @@ use crate::session::pin::{Admit, tracked};
 use crate::session::pubsub::Frame;
 use crate::session::ruled::Ruled;
 use crate::session::state::State;
-use crate::session::{Session, errors};
+use crate::session::{Session, barrier, errors};
 use crate::socket;
 use crate::topology::Hint;
 
@@ -185,6 +185,18 @@ impl Relay {
         true
     }
 
+    /// A WAIT, once what came before it is answered; false: not yet.
+    fn tell_bereft(&mut self, session: &Session, s: &mut State, none: &[u8]) -> bool {
+        if !self.pin.is_quiet() {
+            s.scanner.reset();
+            return false;
+        }
+        s.own.bereft = false;
+        session.push_frame(s, Frame::Reply, none, false);
+        s.silence.end_next();
+        true
+    }
+
     /// Carries one whole request out; false: not yet, something before it is unanswered.
     fn admit(&mut self, session: &Session, s: &mut State, request: Vec<u8>) -> bool {
         if s.asking {
@@ -212,6 +224,12 @@ impl Relay {
         if self.pin.must_wait(&verdict) {
             s.scanner.reset();
             return false;
+        }
+        if s.own.bereft
+            && !self.pin.is_queueing()
+            && let Some(none) = barrier::none(&verdict, Args::new(&ruled.real).remaining())
+        {
+            return self.tell_bereft(session, s, none);
         }
         let sent = match self.as_told(&verdict, &ruled.sent) {
             Ok(Some(sent)) => sent,

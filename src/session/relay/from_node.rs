@@ -318,8 +318,10 @@ impl Relay {
     fn acknowledges(&self, frame: Frame, expected: Option<Expect>, sent: Option<&Sent>, reply: &[u8]) -> bool {
         let Some(sent) = sent.filter(|_| frame == Frame::Reply && self.want == Want::Master) else { return false };
         let harmless = matches!(sent.again, Again::Always | Again::Subscription | Again::Ours);
-        // WATCH, DISCARD and their like.
-        let binds = !sent.bytes.is_empty() && command::classify(Args::new(&sent.bytes)).class == Class::Session;
+        // WATCH, DISCARD and their like, and who only waits.
+        let verdict = command::classify(Args::new(&sent.bytes));
+        let waits = verdict.command.is_some_and(|c| matches!(c.name, "wait" | "waitaof"));
+        let binds = !sent.bytes.is_empty() && (verdict.class == Class::Session || waits);
         match expected {
             Some(Expect::Exec) => true,
             Some(_) => false,
