@@ -12,8 +12,8 @@ use crate::wire::{Frame, Wire};
 
 /// How long a reply may take that the direct server has given already.
 const PATIENCE: Duration = Duration::from_secs(6);
-/// How much later than the other a server may close.
-const CLOSING: Duration = Duration::from_secs(2);
+/// How much later than the other side's a server's word may come.
+const LATER: Duration = Duration::from_secs(2);
 /// Redis reads so much of one client per turn of its loop.
 const READ: usize = 16 * 1024;
 
@@ -126,9 +126,10 @@ impl Pair {
         for (name, link) in links.iter_mut() {
             let said = heard.entry(*name).or_default();
             said.through.extend(link.through.here());
-            if link.through.closed && !link.direct.closed {
-                // Redis 8 says its last word and closes some time later.
-                said.direct.extend(link.direct.wait(0, true, CLOSING));
+            // Newer servers answer, and close, from threads: what redweir's node has said already may still be on its way here.
+            let behind = said.through.len().saturating_sub(said.direct.len());
+            if behind > 0 || (link.through.closed && !link.direct.closed) {
+                said.direct.extend(link.direct.wait(behind, link.through.closed, LATER));
             }
             said.closed = (link.direct.closed, link.through.closed);
         }

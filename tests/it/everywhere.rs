@@ -97,6 +97,48 @@ fn sessions_of_a_deleted_user_end_at_once_on_every_thread_and_those_of_others_do
 }
 
 #[test]
+fn who_is_logged_in_goes_on_without_his_password_and_ends_with_his_user_as_at_redis() {
+    for (what, change) in
+        [("direct", "off"), ("through", "off"), ("direct", "resetpass >new"), ("through", "resetpass >new")]
+    {
+        let mut stage = plain_stage(1);
+        let proxy = Proxy::start(&stage, &[]);
+        proxy.wait_readers(1);
+        let port = if what == "direct" { stage.nodes[0].port } else { proxy.port };
+        let client = || crate::support::connect(&format!("127.0.0.1:{port}"));
+        let mut admin = client();
+        assert_eq!(call(&mut admin, "ACL SETUSER bob on >secret ~* &* +@all"), ok());
+        let mut bobs: Vec<Client> = (0..3).map(|_| client()).collect();
+        for bob in &mut bobs {
+            assert_eq!(call(bob, "AUTH bob secret"), ok());
+        }
+        let [bob, listens, queues] = &mut bobs[..] else { panic!("three") };
+        call(listens, "SUBSCRIBE news");
+        call(queues, "MULTI");
+        // So that there are connections to all nodes.
+        for _ in 0..20 {
+            assert_eq!(call(bob, "SET k 1"), ok());
+            crate::support::settle(&mut stage, 0);
+            assert_eq!(call(bob, "GET k"), bulk("1"));
+        }
+        assert_eq!(call(&mut admin, &format!("ACL SETUSER bob {change}")), ok());
+        assert!(call(&mut client(), "AUTH bob secret").text().starts_with("WRONGPASS"), "{what} {change}");
+        for n in 2..20 {
+            assert_eq!(call(bob, &format!("SET k {n}")), ok(), "{what} {change}");
+            assert_eq!(call(bob, "GET k"), bulk(&n.to_string()), "{what} {change}");
+        }
+        assert_eq!(call(queues, "INCR k").text(), "QUEUED");
+        assert_eq!(call(queues, "EXEC"), Reply::Array(vec![Reply::Int(20)]));
+        assert_eq!(call(&mut admin, "PUBLISH news still"), Reply::Int(1));
+        assert_eq!(listens.read().expect("a message").items().last(), Some(&bulk("still")));
+        assert_eq!(call(&mut admin, "ACL DELUSER bob"), Reply::Int(1));
+        for bob in &mut bobs {
+            assert!(bob.read().is_err(), "{what} {change}: closed without another word");
+        }
+    }
+}
+
+#[test]
 fn what_is_set_on_a_connection_of_ones_own_or_in_a_transaction_is_set_everywhere() {
     let stage = plain_stage(2);
     let proxy = Proxy::start(&stage, &[]);
