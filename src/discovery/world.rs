@@ -509,6 +509,27 @@ mod tests {
     }
 
     #[test]
+    fn who_is_listed_no_more_leaves_unless_it_still_follows() {
+        let now = Instant::now();
+        let mut world = world(&["a:1"], now);
+        tell(&mut world, 0, master(100, &[]), info("ra", "line", "", -1), now);
+        world.enthrone(0, (0, false), None, now).unwrap();
+        for address in ["b:1", "c:1", "d:1"] {
+            world.list(address, false, now);
+        }
+        let later = now + FORGET_AFTER;
+        tell(&mut world, 0, master(100, &[]), info("ra", "line", "", -1), later);
+        tell(&mut world, 1, replica("a:1", Link::Connected, 100), info("rb", "line", "", -1), later);
+        tell(&mut world, 2, replica("x:1", Link::Connected, 100), info("rc", "other", "", -1), later);
+        lose(&mut world, 3, Error::Refused, later);
+        assert!(world.age(later - MS).is_empty(), "not yet");
+        assert_eq!(world.age(later), [2, 3]);
+        lose(&mut world, 1, Error::Refused, later);
+        assert_eq!(world.age(later), [1]);
+        assert_eq!(world.members.len(), 1, "the master stays");
+    }
+
+    #[test]
     fn there_are_never_more_members_than_slots() {
         let now = Instant::now();
         let mut world = world(&["a:1"], now);
