@@ -10,6 +10,8 @@ use crate::support::{Client, Proxy, Reply, Stage, bulk, call, ok, plain_stage, s
 const HOLD_FULL: &str = "MASTERDOWN redweir: no verified master and the queue of held requests is full (hold-bytes, hold-session-bytes); nothing was executed";
 const UPSTREAM_FULL: &str = "TRYAGAIN redweir: too many bytes wait for this node (max-upstream); nothing was executed";
 
+const PINNED_FULL: &str = "ERR redweir: too many connections of their own in use (max-pinned); nothing was executed";
+
 fn refused(proxy: &Proxy, reason: &str) -> f64 {
     proxy.metric("redweir_refused_total", &[&format!("reason=\"{reason}\"")])
 }
@@ -194,4 +196,36 @@ fn a_value_larger_than_may_be_is_refused_with_the_text_of_redis_before_it_comes(
     assert_eq!((&ours, ours.end), (&refused(stage.nodes[0].port, (1 << 20) + 1), End::Closed));
     assert_eq!(proxy.metric("redweir_errors_total", &["source=\"client_protocol\""]), 1.0);
     assert_eq!(call(&mut client, "STRLEN k"), Reply::Int(2048));
+}
+
+#[test]
+fn connections_of_their_own_are_bounded_and_free_again_when_they_are_given_back() {
+    let stage = plain_stage(0);
+    let proxy = Proxy::start(&stage, &["--max-pinned", "1"]);
+    let (mut first, mut second) = (proxy.client(), proxy.client());
+    assert_eq!(call(&mut first, "WATCH k"), ok());
+    assert_eq!(call(&mut second, "BLPOP list 1"), Reply::Error(PINNED_FULL.into()));
+    assert_eq!((call(&mut second, "SET k v"), call(&mut first, "GET k")), (ok(), bulk("v")));
+    assert_eq!(call(&mut first, "UNWATCH"), ok());
+    assert_eq!(call(&mut second, "RPUSH list x"), Reply::Int(1));
+    assert_eq!(call(&mut second, "BLPOP list 1"), Reply::Array(vec![bulk("list"), bulk("x")]));
+}
+
+#[test]
+fn replies_kept_for_a_client_that_does_not_read_are_bounded_and_cost_nobody_else_anything() {
+    let stage = plain_stage(0);
+    let proxy = Proxy::start(&stage, &["--max-client-output", "1mb"]);
+    let (mut slow, mut good) = (proxy.client(), proxy.client());
+    let value = "x".repeat(300_000);
+    assert_eq!(good.call(&["SET", "k", &value]).expect("a reply"), ok());
+    // Too much for what lies between redweir and its client, too.
+    let asked = encode(&[b"GET", b"k"]).repeat(100);
+    slow.send(&asked).expect("sent");
+    wait_metric(&proxy, "redweir_errors_total", &["source=\"slow_client\""], 1.0);
+    assert_eq!(call(&mut good, "STRLEN k"), Reply::Int(300_000));
+    let mut whole = 0;
+    while slow.read().is_ok_and(|reply| reply == bulk(&value)) {
+        whole += 1;
+    }
+    assert!(whole < 100, "nothing was dropped");
 }
