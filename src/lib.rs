@@ -41,7 +41,8 @@
 //! At level `session` a run is followed by a ROLE on its connection: the offset in the answer bounds what the run saw, and is
 //! the session's floor. A later read goes to a replica that has shown that offset, or behind a ROLE that must show it; else
 //! it comes back and goes to the master. While the offset is not known the session stays where it was. Offsets hold within
-//! one term; in a new one the first read is the master's (`session/floor.rs`, `upstream/clock.rs`).
+//! one term; in a new one the first read is the master's (`session/floor.rs`, `upstream/clock.rs`). While there is no master the
+//! question is INFO: by ROLE a replica without a link shows no offset. A read that comes back unanswered leaves the floor as it was.
 //!
 //! At level `bounded` the floor is the master's own offset of as long ago as the bound (`topology/tide.rs`), and nothing of
 //! what the session did (`session/level.rs`). With `strict` each question is INFO instead of ROLE, and only an answer

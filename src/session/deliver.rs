@@ -22,6 +22,7 @@ impl Receiver for Session {
         let s = &mut *self.state.borrow_mut();
         s.stuck_since = None;
         s.tries = 0;
+        s.seen.answered();
         if s.held.is_some() && self.keep(s, bytes, n, times) {
             return;
         }
@@ -31,6 +32,7 @@ impl Receiver for Session {
 
     fn piece(&self, bytes: &[u8], done: bool, times: &Times) -> usize {
         let s = &mut *self.state.borrow_mut();
+        s.seen.answered();
         // On a spoiled connection a large reply is one that was executed behind what was refused: that stays refused.
         for before in std::mem::take(&mut s.settled) {
             self.stand(s, &before.reply);
@@ -109,7 +111,9 @@ impl Receiver for Session {
         self.front.cells.count(Count::StaleReads, 1);
         s.stale = true;
         // Staying where it was sent is for what was answered there.
-        s.seen.leave();
+        if !s.seen.unsent() {
+            s.seen.leave();
+        }
         s.avoid = Some(node);
         s.tries += 1;
         if s.unanswered() == 0 {
@@ -127,7 +131,9 @@ impl Receiver for Session {
             false => self.lost_run(s, lost),
         }
         s.avoid = Some(node);
-        s.behind_write |= s.side == Side::Master;
+        // Of reads that were not answered nothing was seen: they need what they needed before, and not that node.
+        let clear = !s.behind_write && s.seen.unsent();
+        s.behind_write |= s.side == Side::Master && !clear;
         s.short_of_replicas = false;
         s.tries += 1;
         s.wake();
@@ -264,6 +270,7 @@ impl Session {
 
     /// A reply that came with its request and is the client's after all.
     pub(super) fn stand(&self, s: &mut State, reply: &[u8]) {
+        s.seen.answered();
         if s.held.is_none() || !self.keep_settled(s, reply) {
             self.push(s, reply);
         }

@@ -234,7 +234,7 @@ impl Session {
         let manner = Manner { idempotent, whole: run.whole, bound, written };
         match conn.append(bytes, run.n, me, s.db, (s.read_at(now), now), manner) {
             Ok(serial) => {
-                s.seen.sent(term, serial, s.side == Side::Master);
+                s.seen.sent(term, serial, (s.side == Side::Master, s.in_flight == 0));
                 if !idempotent {
                     s.own.wrote(conn.place(s.term, serial), s.in_flight == 0);
                 }

@@ -19,6 +19,8 @@ pub struct Seen {
     serial: u64,
     /// Saw something at the master that no reading covers, or in an earlier term: only the master is sure to show it.
     beyond: bool,
+    /// The floor is all there is: nothing that was sent since has been answered.
+    clear: bool,
 }
 
 /// Where a read may go.
@@ -60,17 +62,35 @@ impl Seen {
 
     /// Offsets of another term say nothing here. The master has all there is.
     fn enter(&mut self, term: u64) {
-        *self = Self { term, floor: 0, serial: 0, beyond: self.term != 0 };
+        *self = Self { term, floor: 0, serial: 0, beyond: self.term != 0, clear: false };
     }
 
-    /// A run went out in `term`, as number `serial` of its connection. One at the master will show all there is.
+    /// A run went out in `term`, as number `serial` of its connection, with others before it on their way unless it is the
+    /// `first`. One at the master will show all there is.
     #[inline]
-    pub fn sent(&mut self, term: u64, serial: u64, at_master: bool) {
+    pub fn sent(&mut self, term: u64, serial: u64, (at_master, first): (bool, bool)) {
         if self.term != term {
             self.enter(term);
         }
+        if first {
+            self.clear = self.serial == 0 && !self.beyond;
+        }
         self.serial = serial;
         self.beyond &= !at_master;
+    }
+
+    /// Something of what was sent has been answered.
+    #[inline]
+    pub fn answered(&mut self) {
+        self.clear = false;
+    }
+
+    /// What is on its way comes back. Returns whether nothing was seen of it, so that the floor is all there is again.
+    pub fn unsent(&mut self) -> bool {
+        if self.clear {
+            self.serial = 0;
+        }
+        self.clear
     }
 
     /// Its last run's connection is no longer its own to use, or did not answer that run for want of offset: it must not stay.
@@ -158,7 +178,7 @@ mod tests {
     #[test]
     fn it_stays_until_what_it_saw_has_an_offset() {
         let mut seen = Seen::default();
-        seen.sent(1, 7, true);
+        seen.sent(1, 7, (true, true));
         for (last, expected) in [
             (None, Allowed::Stay),
             (reading(1, 500, 6), Allowed::Stay),
@@ -169,25 +189,25 @@ mod tests {
             assert_eq!(seen.allowed(1, last), expected, "{last:?}");
         }
         // A replica further back, to which it was let because of what it had shown before, never lowers the floor.
-        seen.sent(1, 2, false);
+        seen.sent(1, 2, (false, true));
         assert_eq!(seen.allowed(1, reading(1, 499, 2)), Allowed::Any { floor: 500 });
     }
 
     #[test]
     fn in_a_new_term_and_behind_a_connection_of_its_own_only_the_master_is_sure() {
         let mut seen = Seen::default();
-        seen.sent(1, 7, true);
+        seen.sent(1, 7, (true, true));
         assert_eq!(seen.allowed(2, reading(1, 500, 7)), Allowed::Master);
-        seen.sent(2, 1, false);
+        seen.sent(2, 1, (false, true));
         assert_eq!(seen.allowed(2, reading(2, 10, 1)), Allowed::Master);
-        seen.sent(2, 2, true);
+        seen.sent(2, 2, (true, true));
         assert_eq!(seen.allowed(2, reading(2, 20, 2)), Allowed::Any { floor: 20 });
         seen.escaped();
         assert_eq!(seen.allowed(2, reading(2, 20, 2)), Allowed::Master);
-        seen.sent(2, 3, true);
+        seen.sent(2, 3, (true, true));
         assert_eq!(seen.allowed(2, reading(2, 30, 3)), Allowed::Any { floor: 30 });
         // Given back by a replica that is not so far: nothing was seen there, and there is no staying.
-        seen.sent(2, 4, false);
+        seen.sent(2, 4, (false, true));
         assert_eq!(seen.allowed(2, reading(2, 20, 3)), Allowed::Stay);
         seen.leave();
         assert_eq!(seen.allowed(2, reading(2, 40, 9)), Allowed::Master);
@@ -197,5 +217,34 @@ mod tests {
         fresh.escaped();
         assert_eq!(fresh.allowed(1, None), Allowed::Master);
         assert_eq!(fresh.allowed(4, None), Allowed::Master);
+    }
+    #[test]
+    fn what_comes_back_unanswered_leaves_the_floor_as_it_was() {
+        // (the floor was exact before, what came after the first run, whether it may be forgotten)
+        for (known, then, expected) in [
+            (true, "nothing", true),
+            (true, "another run", true),
+            (true, "an answer", false),
+            (false, "nothing", false),
+            (false, "another run", false),
+        ] {
+            let mut seen = Seen::default();
+            seen.sent(1, 7, (true, true));
+            seen.answered();
+            assert_eq!(seen.allowed(1, if known { reading(1, 500, 7) } else { None }) != Allowed::Stay, known);
+            seen.sent(1, 3, (true, true));
+            match then {
+                "another run" => seen.sent(1, 4, (true, false)),
+                "an answer" => seen.answered(),
+                _ => {}
+            }
+            assert_eq!(seen.unsent(), expected, "{known} {then}");
+            let next = if expected { Allowed::Any { floor: 500 } } else { Allowed::Stay };
+            assert_eq!(seen.allowed(1, None), next, "{known} {then}");
+        }
+        let mut elsewhere = Seen::default();
+        elsewhere.escaped();
+        elsewhere.sent(1, 7, (true, true));
+        assert!(!elsewhere.unsent(), "the master alone was sure to show it");
     }
 }

@@ -5,7 +5,7 @@
 //! section 3). Must not compare offsets of different terms. Invariant: a reading is kept only while the node's own master
 //! is the one it had in this term.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 use crate::metrics::MAX_NODES;
 
@@ -93,42 +93,48 @@ fn parse_info(reply: &[u8]) -> Option<Standing<'_>> {
 #[derive(Debug)]
 pub struct Origins {
     followed: RefCell<Vec<(u64, Vec<u8>)>>,
-    /// Strict: a term, and the replication id that each answer of it must bear.
-    line: Option<RefCell<(u64, String)>>,
+    /// A term, and the replication id that each INFO of it must bear.
+    line: RefCell<(u64, String)>,
+    /// Only INFO counts.
+    strict: bool,
+    /// There is no master. A replica without a link shows no offset by ROLE, but does by INFO.
+    headless: Cell<bool>,
 }
 
 impl Origins {
     pub fn new(strict: bool) -> Self {
         let followed = RefCell::new(vec![Default::default(); MAX_NODES]);
-        Self { followed, line: strict.then(RefCell::default) }
+        Self { followed, line: RefCell::default(), strict, headless: Cell::new(false) }
     }
 
     pub fn is_strict(&self) -> bool {
-        self.line.is_some()
+        self.strict
     }
 
     /// What a node is asked.
     pub fn question(&self) -> &'static [u8] {
-        if self.is_strict() { INFO } else { ROLE }
+        if self.strict || self.headless.get() { INFO } else { ROLE }
     }
 
-    /// The replication id of the present term.
-    pub fn begin(&self, term: u64, line: &str) {
-        if let Some(current) = &self.line {
-            *current.borrow_mut() = (term, line.to_owned());
-        }
+    /// The replication id of the present term, and whether its master is away.
+    pub fn begin(&self, term: u64, line: &str, headless: bool) {
+        *self.line.borrow_mut() = (term, line.to_owned());
+        self.headless.set(headless);
+    }
+
+    /// Whether an error in answer to the question means that the user may never ask it.
+    pub fn is_final(&self) -> bool {
+        self.strict || !self.headless.get()
     }
 
     /// The offset `reply` shows, if it may be compared with others of `term`.
     pub fn read(&self, node: u16, term: u64, reply: &[u8]) -> Option<u64> {
-        match &self.line {
-            None => self.read_role(node, term, reply),
-            Some(line) => {
-                let (of, line) = &*line.borrow();
-                let standing = parse_info(reply).filter(|standing| standing.line == line.as_bytes());
-                standing.filter(|_| *of == term && !line.is_empty()).map(|standing| standing.offset)
-            }
+        if !self.strict && reply.first() == Some(&b'*') {
+            return self.read_role(node, term, reply);
         }
+        let (of, line) = &*self.line.borrow();
+        let standing = parse_info(reply).filter(|standing| standing.line == line.as_bytes());
+        standing.filter(|_| *of == term && !line.is_empty()).map(|standing| standing.offset)
     }
 
     fn read_role(&self, node: u16, term: u64, reply: &[u8]) -> Option<u64> {
@@ -185,6 +191,24 @@ mod tests {
         assert_eq!(origins.read(u16::MAX, 1, &replica(8, "connected", 517)), None);
     }
 
+    #[test]
+    fn without_a_master_a_replica_shows_by_info_what_it_had() {
+        let origins = Origins::new(false);
+        origins.begin(4, "aa", false);
+        assert_eq!((origins.question(), origins.is_final()), (ROLE, true));
+        origins.begin(4, "aa", true);
+        assert_eq!((origins.question(), origins.is_final()), (INFO, false));
+        let unlinked = |id: &str| {
+            info(&format!(
+                "role:slave master_link_status:down master_sync_in_progress:0 slave_repl_offset:12 master_replid:{id}"
+            ))
+        };
+        assert_eq!(origins.read(3, 4, &unlinked("aa")), Some(12));
+        assert_eq!(origins.read(3, 4, &unlinked("bb")), None);
+        assert_eq!(origins.read(3, 3, &unlinked("aa")), None);
+        assert_eq!(origins.read(3, 4, &replica(7, "connected", 13)), Some(13), "asked when there was one");
+    }
+
     fn info(fields: &str) -> Vec<u8> {
         let text = format!("# Replication\r\n{}\r\n", fields.replace(' ', "\r\n"));
         format!("${}\r\n{text}\r\n", text.len()).into_bytes()
@@ -202,7 +226,7 @@ mod tests {
         let master =
             |id: &str| info(&format!("role:master master_replid:{id} master_replid2:aa master_repl_offset:70"));
         assert_eq!(origins.read(1, 0, &replica("", "0", 5)), None, "no term yet");
-        origins.begin(4, "aa");
+        origins.begin(4, "aa", false);
         let verbatim = [b"=300\r\ntxt:".as_slice(), &replica("aa", "0", 9)[6..]].concat();
         for (what, term, reply, offset) in [
             ("in line", 4, replica("aa", "0", 5), Some(5)),

@@ -141,9 +141,9 @@ impl Pool {
         })
     }
 
-    /// The present term's replication id.
-    pub fn begin_term(&self, term: u64, line: &str) {
-        self.tally.origins.begin(term, line);
+    /// The present term's replication id, and whether its master is away.
+    pub fn begin_term(&self, term: u64, line: &str, headless: bool) {
+        self.tally.origins.begin(term, line, headless);
     }
 
     /// What was acknowledged by which offset.

@@ -2,6 +2,7 @@
 //!
 //! A replica is made to lag by CLIENT PAUSE WRITE (`support::freeze`).
 
+use crate::support::link::{Faults, Link, reroute};
 use crate::support::{Client, Counts, Plan, Proxy, Stage, call, freeze, plain_stage, settle, stage, turn, wait};
 
 const ROUNDS: i64 = 400;
@@ -200,4 +201,56 @@ fn a_client_waits_rather_than_go_back_when_the_master_dies_before_replicas_have_
         let reply = client.read().expect("a reply");
         assert!(reply.is_error(), "{reply:?}");
     }
+}
+
+#[test]
+fn without_a_master_clients_read_where_is_what_they_saw() {
+    const CLIENTS: usize = 20;
+    let (mut stage, proxy) = picture(&["--hold", "300ms"]);
+    let mut clients: Vec<Client> = (0..CLIENTS).map(|_| proxy.client()).collect();
+    for (me, client) in clients.iter_mut().enumerate() {
+        call(client, "GET n");
+        call(client, &format!("SET mine:{me} {me}"));
+        assert_eq!(call(client, &format!("GET mine:{me}")).text(), me.to_string());
+    }
+    stage.wait_replica(2, 0).expect("the replica that keeps up");
+    stage.nodes[0].kill();
+    wait("the hold", || match proxy.set()["shards"][0].clone() {
+        shard if shard["writes"] == "held" => Ok(()),
+        shard => Err(shard.to_string()),
+    });
+    // One replica has all of it, the other nothing.
+    for (me, client) in clients.iter_mut().enumerate() {
+        for _ in 0..10 {
+            assert_eq!(call(client, &format!("GET mine:{me}")).text(), me.to_string());
+        }
+    }
+    assert!(proxy.metric("redweir_stale_reads_total", &[]) > 0.0, "the other one was never asked");
+}
+
+#[test]
+fn a_read_that_dies_with_its_master_is_asked_where_is_what_was_seen() {
+    let mut stage = plain_stage(1);
+    let link = Link::to(stage.nodes[0].port);
+    reroute(&stage, 1, &link);
+    let proxy = Proxy::start(&stage, &["--hold", "300ms", "--down-after", "60s"]);
+    proxy.wait_readers(1);
+    let mut client = proxy.client();
+    call(&mut client, "GET n");
+    link.set(Faults { stall: true, replicas_only: true, ..Faults::default() });
+    call(&mut client, "SET n 1");
+    assert_eq!(call(&mut client, "GET n").text(), "1");
+    let stale = || proxy.metric("redweir_stale_reads_total", &[]);
+    let before = stale();
+    stage.nodes[0].stop();
+    client.send(b"GET n\r\n").expect("sent");
+    wait("the replica to be too far back", || if stale() > before { Ok(()) } else { Err("not yet".into()) });
+    link.set(Faults::default());
+    let mut replica = stage.nodes[1].connect().expect("the replica");
+    wait("the replica to have it", || match call(&mut replica, "GET n").text() {
+        found if found == "1" => Ok(()),
+        found => Err(found),
+    });
+    stage.nodes[0].kill();
+    assert_eq!(client.read().expect("an answer").text(), "1");
 }

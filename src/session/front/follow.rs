@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::Front;
 use crate::config::OnLostWrites;
 use crate::metrics::Count;
-use crate::topology::Hold;
+use crate::topology::{Hold, Writes};
 use crate::upstream::ledger::Loss;
 
 /// While a switchover waits for it, a worker looks this often whether it has let go of the master.
@@ -107,7 +107,7 @@ impl Front {
     fn note_term(&self) {
         let topology = self.topology();
         if let Some(shard) = topology.shards.first() {
-            self.pool.begin_term(shard.term, &shard.lineage.id);
+            self.pool.begin_term(shard.term, &shard.lineage.id, shard.writes == Writes::Held);
         }
     }
 }

@@ -111,7 +111,7 @@ impl Conn {
         if self.tally.watched.get() {
             self.tally.readings.notify_one();
         }
-        reply.first() == Some(&b'-')
+        reply.first() == Some(&b'-') && self.tally.origins.is_final()
     }
 
     fn is_stale(&self, head: &Entry) -> bool {
