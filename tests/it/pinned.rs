@@ -45,6 +45,11 @@ impl Switch {
             Switch::ByHand => {
                 let mut old = node(stage, 0);
                 call(&mut node(stage, 1), "REPLICAOF NO ONE");
+                // While nobody knows which of them is master, the old one lets its clients go and closes them.
+                wait("two masters", || match &proxy.set()["shards"][0]["writes"] {
+                    held if held == "held" => Ok(()),
+                    other => Err(other.to_string()),
+                });
                 call(&mut old, &format!("REPLICAOF 127.0.0.1 {second}"));
             }
             Switch::KilledByHand => {

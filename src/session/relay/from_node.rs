@@ -26,7 +26,7 @@ impl Relay {
             return Poll::Pending;
         }
         if self.is_withheld(session) {
-            return self.keep_back(session, cx).map(Some);
+            return self.keep_back(session, cx);
         }
         if std::mem::take(&mut self.concluding) {
             // What came behind EXEC, from either side, was not looked at.

@@ -36,18 +36,27 @@ impl Relay {
     /// Whether what the node answers has to wait. Messages to a subscriber are nobody's answer.
     pub(super) fn is_withheld(&self, session: &Session) -> bool {
         let owes = self.want == Want::Master && !self.parting && !self.sent.is_empty();
-        owes && session.front.is_doubted(&self.lease.target)
+        owes && !self.was_let_go() && session.front.is_doubted(&self.lease.target)
     }
 
-    /// Reads on, passes nothing on.
-    pub(super) fn keep_back(&mut self, session: &Session, cx: &mut Context<'_>) -> Poll<End> {
+    /// The node said that what waits there did nothing. That stands whoever is master, and a node that became a replica closes
+    /// the connection behind it.
+    fn was_let_go(&self) -> bool {
+        self.waits() && refusal::of_waiting(self.buffer.filled())
+    }
+
+    /// Reads on, passes nothing on. `None`: what has come need not wait.
+    pub(super) fn keep_back(&mut self, session: &Session, cx: &mut Context<'_>) -> Poll<Option<End>> {
         while !self.buffer.is_full() {
             match ready!(self.buffer.poll_fill(&self.lease.stream, cx)) {
                 Ok(n) if n > 0 => {
                     session.front.cells.count(Count::BytesFromNodes, n as u64);
                     self.withheld.marks.note(self.buffer.filled().len(), Instant::now());
+                    if self.was_let_go() {
+                        return Poll::Ready(None);
+                    }
                 }
-                _ => return Poll::Ready(End::Lost),
+                _ => return Poll::Ready(Some(End::Lost)),
             }
         }
         Poll::Pending
