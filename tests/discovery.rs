@@ -72,7 +72,7 @@ async fn a_replica_that_takes_writes_of_its_own_is_told_of() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kill_9_under_three_sentinels() {
-    let mut set = Set::new(3, 3, 1000);
+    let mut set = Set::new(3, 3, DOWN_AFTER);
     let mut watch = Watch::start(config(set.by_sentinels()));
     let before = watch.until_open(3).await;
     let old = set.nodes[0].address();
@@ -187,7 +187,7 @@ async fn planned_failover_between_nodes() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sentinel_failover_of_a_living_master() {
-    let set = Set::new(2, 3, 1000);
+    let set = Set::new(2, 3, DOWN_AFTER);
     let mut watch = Watch::start(config(set.by_sentinels()));
     watch.until_open(2).await;
     let old = set.nodes[0].address();
@@ -203,7 +203,7 @@ async fn sentinel_failover_of_a_living_master() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn promotion_by_hand_under_sentinel_is_not_followed() {
-    let set = Set::new(2, 3, 1000);
+    let set = Set::new(2, 3, DOWN_AFTER);
     let mut watch = Watch::start(config(set.by_sentinels()));
     watch.until_open(2).await;
     let (old, claimant) = (set.nodes[0].address(), set.nodes[1].address());
@@ -217,7 +217,7 @@ async fn promotion_by_hand_under_sentinel_is_not_followed() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hung_master_is_replaced_and_fenced_when_it_wakes_up() {
-    let set = Set::new(2, 3, 1000);
+    let set = Set::new(2, 3, DOWN_AFTER);
     let mut watch = Watch::start(config(set.by_sentinels()));
     watch.until_open(2).await;
     let old = set.nodes[0].address();
@@ -323,7 +323,7 @@ async fn a_master_restarted_empty_is_another_term() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lying_sentinel_is_outvoted() {
-    let mut set = Set::new(2, 3, 1000);
+    let mut set = Set::new(2, 3, DOWN_AFTER);
     let old = set.nodes[0].address();
     let liar = liar::start(set.nodes[0].port).await;
     let source = match set.by_sentinels() {
@@ -349,7 +349,7 @@ async fn a_lying_sentinel_is_outvoted() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_unknown_master_name_is_not_ready() {
-    let set = Set::new(0, 1, 1000);
+    let set = Set::new(0, 1, DOWN_AFTER);
     let Source::Sentinel { sentinels, login, .. } = set.by_sentinels() else { panic!("by Sentinel") };
     let wrong = Source::Sentinel { sentinels, master_name: "nobody".into(), login };
     let watch = Watch::start(config(wrong));
@@ -439,7 +439,7 @@ async fn announced_addresses_are_mapped_to_those_to_dial() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sentinels_are_learnt_from_one() {
-    let mut set = Set::new(2, 3, 1000);
+    let mut set = Set::new(2, 3, DOWN_AFTER);
     let one = Source::Sentinel { sentinels: vec![set.sentinels[0].address()], master_name: "m".into(), login: None };
     let mut watch = Watch::start(config(one));
     let before = watch.until_open(2).await;

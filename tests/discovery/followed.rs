@@ -33,7 +33,7 @@ async fn a_failover_command_that_sentinel_does_not_know_of() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sentinels_that_restart_change_nothing_and_are_heard_again() {
-    let mut set = Set::new(2, 3, 1000);
+    let mut set = Set::new(2, 3, DOWN_AFTER);
     let mut watch = Watch::start(named("restarted", set.by_sentinels()));
     let before = watch.until_open(2).await;
     for sentinel in &mut set.sentinels {
@@ -77,7 +77,7 @@ async fn without_any_sentinel_left_the_nodes_speak_for_themselves() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn while_the_sentinels_are_in_tilt_redweir_goes_on_by_itself() {
-    let mut set = Set::new(2, 3, 1000);
+    let mut set = Set::new(2, 3, DOWN_AFTER);
     let mut watch = Watch::start(config(set.by_sentinels()));
     watch.until_open(2).await;
     set.sentinels.iter().for_each(|s| s.signal("-STOP"));

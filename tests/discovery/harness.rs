@@ -18,6 +18,10 @@ use tokio_util::sync::CancellationToken;
 /// Sentinels that split their vote try again after 20 s (twice their failover-timeout).
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Of Sentinels that fail over, in ms. Longer than a busy machine may keep a server waiting: one that takes the new master for
+/// down fails over a second time, and no test counts on that.
+pub const DOWN_AFTER: u32 = 3000;
+
 pub struct Server {
     pub port: u16,
     child: Child,

@@ -40,7 +40,7 @@ async fn a_promoted_node_waits_for_the_word_of_sentinel() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_failover_is_followed_when_real_sentinels_confirm_it() {
-    let mut set = Set::new(2, 3, 1000);
+    let mut set = Set::new(2, 3, DOWN_AFTER);
     let mut watch = Watch::start(confirmed("confirmed", set.by_sentinels()));
     let before = watch.until_open(2).await;
     set.nodes[0].kill();

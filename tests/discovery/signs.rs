@@ -98,7 +98,7 @@ fn listen(sentinel: &Server, heard: Arc<AtomicUsize>) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_failovers_in_a_row_are_followed_before_sentinel_publishes_them() {
-    let mut set = Set::new(3, 3, 1000);
+    let mut set = Set::new(3, 3, DOWN_AFTER);
     let mut watch = Watch::start(SetConfig { name: "twice".into(), ..config(set.by_sentinels()) });
     let mut known = watch.until_open(3).await;
     let heard = Arc::new(AtomicUsize::new(0));

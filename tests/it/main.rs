@@ -20,6 +20,7 @@ mod levels;
 mod links;
 mod lost;
 mod many;
+mod modules;
 mod operator;
 mod pinned;
 mod pipeline;

@@ -23,9 +23,13 @@ pub use redweir::demo::stage::{Plan, Stage};
 /// What any single step may take on a busy machine of two cores.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Of Sentinels, at least: longer than a busy machine keeps a server waiting, or they fail over again from a master that lives.
+const DOWN_AFTER: Duration = Duration::from_secs(2);
+
 /// A stage, or the reason why not as the test's failure.
 #[track_caller]
 pub fn stage(plan: Plan) -> Stage {
+    let plan = Plan { down_after: plan.down_after.max(DOWN_AFTER), ..plan };
     Stage::start(plan).unwrap_or_else(|e| panic!("{e}"))
 }
 
