@@ -52,7 +52,8 @@ impl From<Vec<u8>> for Answer {
 impl Session {
     pub(super) async fn client(&self, name: &'static str, request: &[u8]) -> bool {
         let words: Vec<&[u8]> = Args::new(request).collect();
-        self.answer_alone(self.client_answer(name, &words).await)
+        let resp = self.state.borrow().resp;
+        self.answer_alone(self.client_answer(name, &words, resp).await)
     }
 
     /// False: the session ends.
@@ -63,11 +64,11 @@ impl Session {
 
     /// Answers a pinned session, whose relay goes on meanwhile but takes no further request.
     pub(super) fn answer_aside(&self, s: &mut State, name: &'static str, request: &[u8]) {
-        let request: Box<[u8]> = request.into();
+        let (request, resp): (Box<[u8]>, _) = (request.into(), s.resp);
         self.aside(s, async move |me| {
             let words: Vec<&[u8]> = Args::new(&request).collect();
             let answer = match is_ours(name) {
-                true => me.client_answer(name, &words).await,
+                true => me.client_answer(name, &words, resp).await,
                 false => me.everywhere(name, &request).await,
             };
             let s = &mut *me.state.borrow_mut();
@@ -95,7 +96,7 @@ impl Session {
         });
     }
 
-    pub(super) async fn client_answer(&self, name: &'static str, words: &[&[u8]]) -> Answer {
+    pub(super) async fn client_answer(&self, name: &'static str, words: &[&[u8]], resp: u8) -> Answer {
         let known = words.first().and_then(|word| command::lookup(word)).and_then(|c| c.child(words.get(1)?));
         if known.is_some_and(|command| !Self::arity_takes(command, words.len())) {
             return self.misused(words, errors::arity(name)).await.into();
@@ -104,7 +105,7 @@ impl Session {
             self.learn_form().await;
         }
         match name {
-            "client|list" => self.list(words).await.into(),
+            "client|list" => self.list(words, resp).await.into(),
             "client|kill" => self.kill(words).await,
             "client|unblock" => self.let_go(words).await.into(),
             "client|no-touch" | "client|import-source" => self.switch(words).await.into(),
@@ -152,7 +153,7 @@ impl Session {
     }
 
     /// CLIENT LIST [TYPE type] [ID id ...]
-    async fn list(&self, words: &[&[u8]]) -> Vec<u8> {
+    async fn list(&self, words: &[&[u8]], resp: u8) -> Vec<u8> {
         let Some(filter) = Filter::of_list(words) else {
             return self.misused(words, errors::unsupported("client|list")).await;
         };
@@ -170,7 +171,7 @@ impl Session {
             }
             None => found.iter().map(|(_, line)| line.as_str()).collect(),
         };
-        text(&lines, self.state.borrow().resp)
+        text(&lines, resp)
     }
 
     /// CLIENT KILL addr, or CLIENT KILL [ID id] [ADDR addr] [LADDR addr] [USER name] [TYPE type] [SKIPME yes|no] [MAXAGE s]

@@ -185,10 +185,6 @@ const STATE: &[&str] = &[
 /// The last of its write: what would wait behind it runs when it pleases.
 const BLOCKING: &[&str] = &["BL", "BR", "BZ", "XREAD BLOCK"];
 
-/// What redweir still does differently: left out, but with REDWEIR_ALL set. In transactions, where more than one confirmation
-/// of it pushes the answer to a later CLIENT out of EXEC's array: redweir then closes the connection.
-const NOT_QUEUED: &[&str] = &["SUBSCRIBE"];
-
 fn line(rng: &mut Rng, templates: &[&str]) -> String {
     let template = templates[rng.usize(..templates.len())];
     let words = template.split(' ').map(|word| {
@@ -220,8 +216,6 @@ pub fn draw(seed: u64) -> Vec<Step> {
     let mut rng = Rng::with_seed(seed);
     let place = format!("seed {seed}");
     let mut steps = Vec::new();
-    let mut open = BTreeSet::new();
-    let all = std::env::var_os("REDWEIR_ALL").is_some();
     for _ in 0..STEPS {
         let who = CLIENTS[rng.usize(..CLIENTS.len())];
         let mut lines = Vec::new();
@@ -229,20 +223,12 @@ pub fn draw(seed: u64) -> Vec<Step> {
         if rng.u8(..8) == 0 {
             lines.push("MULTI".to_owned());
             (0..rng.usize(0..5)).for_each(|_| lines.push(line(&mut rng, PLAIN)));
-            open.remove(&who);
             lines.push(if rng.u8(..8) == 0 { "DISCARD".into() } else { "EXEC".into() });
         }
         let more = if rng.bool() { 1 } else { rng.usize(1..8) };
         for _ in 0..more {
             let templates = if rng.u8(..4) == 0 { STATE } else { PLAIN };
-            let mut line = line(&mut rng, templates);
-            match line.as_str() {
-                "MULTI" => _ = open.insert(who),
-                "EXEC" | "DISCARD" | "RESET" => _ = open.remove(&who),
-                _ if all => {}
-                _ if open.contains(&who) && NOT_QUEUED.iter().any(|part| line.contains(part)) => line = "PING".into(),
-                _ => {}
-            }
+            let line = line(&mut rng, templates);
             let blocks = BLOCKING.iter().any(|name| line.starts_with(name));
             lines.push(line);
             if blocks {
@@ -252,10 +238,7 @@ pub fn draw(seed: u64) -> Vec<Step> {
         let commands: Vec<_> = lines.iter().map(|l| command(l)).collect();
         let bytes: usize = commands.iter().map(|c| encode(c).len()).sum();
         let deed = match rng.u8(..32) {
-            0 => {
-                open.remove(&who);
-                Deed::Leave
-            }
+            0 => Deed::Leave,
             1..8 => {
                 let mut cuts = BTreeSet::new();
                 (0..rng.usize(1..4)).for_each(|_| _ = cuts.insert(rng.usize(1..bytes)));

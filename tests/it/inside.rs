@@ -120,6 +120,14 @@ fn the_clients_that_a_transaction_asks_for_are_those_of_redweir() {
     assert_eq!((ids(before), ids(after)), (vec![own.clone(), theirs, waiting.clone()], vec![own, waiting]));
     assert!(call(&mut client, "PING").text() == "PONG" && other.call(&["PING"]).is_err(), "only that one is gone");
     assert!(blocked.read().expect("an answer").text().starts_with("UNBLOCKED"));
+    // In the words of the version that it had in its turn.
+    let empty = "CLIENT LIST TYPE master";
+    for port in [stage.nodes[0].port, proxy.port] {
+        let said = raw::talk(port, &[&script(&["HELLO 3", "MULTI", empty, "HELLO 2", empty, "EXEC"])]);
+        let exec = said.bytes.rsplit(|b| *b == b'+').next().unwrap_or_default();
+        let parts = [&b"*3\r\n=4\r\ntxt:\r\n"[..], b"$0\r\n\r\n"];
+        assert!(parts.iter().all(|part| exec.windows(part.len()).any(|window| window == *part)), "{said:?}");
+    }
     // Nothing of it is done when the transaction is not.
     let mut witness = proxy.client();
     let kill = format!("CLIENT KILL ID {}", call(&mut witness, "CLIENT ID").text());
@@ -162,6 +170,10 @@ fn what_is_wrong_about_clients_is_told_by_exec_as_redis_tells_it() {
         &["MULTI", "CLIENT LIST TYPE master", "CLIENT REPLY OFF", "CLIENT LIST", "CLIENT REPLY ON", "PING", "EXEC"],
         &["MULTI", "CLIENT REPLY SKIP", "CLIENT KILL ID 99999", "PING", "EXEC", "PING"],
         &["SUBSCRIBE a", "UNSUBSCRIBE", "MULTI", "CLIENT LIST TYPE pubsub", "EXEC", "PING"],
+        // More answers than EXEC's array holds: the last of them come behind it.
+        &["MULTI", "SUBSCRIBE a b c", "CLIENT KILL ID 999999", "PING", "CLIENT GETNAME", "EXEC", "UNSUBSCRIBE", "PING"],
+        &["SUBSCRIBE a b", "UNSUBSCRIBE", "MULTI", "SUBSCRIBE a b", "UNSUBSCRIBE", "CLIENT SETNAME x", "EXEC", "PING"],
+        &["MULTI", "CLIENT SETNAME y", "PSUBSCRIBE a* b*", "CLIENT GETNAME", "EXEC", "PUNSUBSCRIBE", "CLIENT GETNAME"],
     ];
     for lines in scripts {
         let bytes = script(lines);

@@ -28,6 +28,8 @@ struct Rest {
     request: Vec<u8>,
     /// The node's answer.
     answer: Vec<u8>,
+    /// The client's version when it had its turn.
+    resp: u8,
     /// Where in the reply another takes its place; `None`: nowhere.
     at: Option<usize>,
 }
@@ -113,11 +115,17 @@ impl Relay {
             | "client|capa" => Ok(Some(session.identity(s, name, &words))),
             "client|list" | "client|kill" | "client|unblock" => {
                 let at = (!*quiet).then_some(done.reply.len());
-                done.rest.push(Rest { name, request: request.to_vec(), answer: answer.to_vec(), at });
+                done.rest.push(Rest { name, request: request.to_vec(), answer: answer.to_vec(), resp: s.resp, at });
                 Ok(Some(Vec::new()))
             }
             _ if verdict.class == command::Class::AllNodes => {
-                done.rest.push(Rest { name, request: request.to_vec(), answer: answer.to_vec(), at: None });
+                done.rest.push(Rest {
+                    name,
+                    request: request.to_vec(),
+                    answer: answer.to_vec(),
+                    resp: s.resp,
+                    at: None,
+                });
                 Ok(None)
             }
             _ => Ok(None),
@@ -151,13 +159,13 @@ impl Session {
         }
         self.aside(s, async move |me| {
             let (mut last, mut longer) = (false, 0);
-            for Rest { name, request, answer, at } in std::mem::take(&mut done.rest) {
+            for Rest { name, request, answer, resp, at } in std::mem::take(&mut done.rest) {
                 if !client::is_ours(name) {
                     last |= me.followed(name, &request, &answer).await;
                     continue;
                 }
                 let words: Vec<&[u8]> = Args::new(&request).collect();
-                let own = me.client_answer(name, &words).await;
+                let own = me.client_answer(name, &words, resp).await;
                 last |= own.last;
                 let Some(at) = at.map(|at| at + longer) else { continue };
                 let end = at + own.reply.len();

@@ -8,7 +8,7 @@ use super::queued::{QUEUED, Queued};
 use super::{End, FULL, Relay, Repeat, Sent, unblock};
 use crate::command::{self, Class};
 use crate::metrics::Count;
-use crate::resp::{Args, Found};
+use crate::resp::{Args, Found, ReplyScanner};
 use crate::route::Want;
 use crate::session::pin::Expect;
 use crate::session::pin::again::Again;
@@ -54,6 +54,8 @@ impl Relay {
                     let piece = self.piece.take();
                     let torn = piece.is_some();
                     let frame = piece.unwrap_or_else(|| self.frame(s.resp, &input[..len]));
+                    let whole = if torn { Some(len) } else { self.with_what_spills(frame, input, len) };
+                    let Some(len) = whole else { return self.wait_for_more(session) };
                     let bytes = input[..len].to_vec();
                     if frame == Frame::Reply && !torn && self.is_doubtful(&bytes) {
                         return Some(End::Lost);
@@ -72,11 +74,7 @@ impl Relay {
                     }
                 }
                 Found::Part { .. } if self.buffer.is_full() && self.must_be_whole(input) => {
-                    if !self.buffer.grow(session.kept_bytes().max(FULL)) {
-                        // What went through would have to be found in what is passed on piece by piece.
-                        return Some(End::Close);
-                    }
-                    return None;
+                    return self.wait_for_more(session);
                 }
                 Found::Part { ready } if ready > 0 && (self.buffer.is_full() || self.piece.is_some()) => {
                     if self.piece.is_none() {
@@ -99,6 +97,27 @@ impl Relay {
                 Found::Garbage => return Some(End::Close),
             }
         }
+    }
+
+    /// What is in the buffer is to be seen whole.
+    fn wait_for_more(&mut self, session: &Session) -> Option<End> {
+        let room = !self.buffer.is_full() || self.buffer.grow(session.kept_bytes().max(FULL));
+        // What went through would have to be found in what is passed on piece by piece.
+        (!room).then_some(End::Close)
+    }
+
+    /// The length of a whole frame of `len` bytes, with what an EXEC says behind its array as far as redweir has to look at it.
+    /// `None`: that has not come yet.
+    fn with_what_spills(&self, frame: Frame, input: &[u8], mut len: usize) -> Option<usize> {
+        let exec = frame == Frame::Reply && self.pin.expected(frame) == Some(Expect::Exec);
+        while exec && self.queued.carried_out(&input[..len], self.pin.subscribed()).is_err() {
+            match ReplyScanner::default().scan(input.get(len..).filter(|rest| !rest.is_empty())?) {
+                Found::Whole { len: more } => len += more,
+                Found::Part { .. } => return None,
+                Found::Garbage => break,
+            }
+        }
+        Some(len)
     }
 
     /// It is an EXEC's reply that redweir has to look into.

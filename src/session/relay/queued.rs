@@ -89,15 +89,15 @@ impl Queued {
     }
 
     /// What was carried out, when something was. A subscription to several names has an answer for each, while the array
-    /// counts requests (pubsub.c, multi.c); `subscribed` is how many there were before. `Err`: which answer is whose cannot
-    /// be told.
-    pub fn carried_out(self, exec: &[u8], mut subscribed: [i64; 3]) -> Result<Option<Carried<'_>>, ()> {
+    /// counts requests (pubsub.c, multi.c): the rest comes behind it. `subscribed` is how many there were before. `Err`: an
+    /// answer that is of interest is not in `exec` yet, the array and what came behind it.
+    pub fn carried_out<'a>(&self, exec: &'a [u8], mut subscribed: [i64; 3]) -> Result<Option<Carried<'a>>, ()> {
         if !self.must_be_seen() || exec.first() != Some(&b'*') || exec.starts_with(b"*-") {
             return Ok(None);
         }
         let (header, answers) = elements(exec);
         let mut elements: Vec<_> = answers.into_iter().map(|bytes| Element { bytes, request: None }).collect();
-        let mut noted = self.noted.into_iter().peekable();
+        let mut noted = self.noted.iter().peekable();
         let mut at = 0;
         for (place, brings) in self.brings.iter().enumerate() {
             if noted.peek().is_none() {
@@ -108,7 +108,7 @@ impl Queued {
             let Some(first) = elements.get_mut(at) else { return Err(()) };
             let failed = first.bytes.first() == Some(&b'-');
             if let Some((_, request)) = noted.next_if(|(noted, _)| *noted == place) {
-                first.request = Some(request);
+                first.request = Some(request.clone());
             }
             let answers = match brings {
                 Awaited::Confirms(names) if !failed => usize::try_from(*names).unwrap_or(usize::MAX),
@@ -122,7 +122,7 @@ impl Queued {
             }
             at = at.saturating_add(answers);
         }
-        Ok(Some(Carried { header, elements, brings: self.spills.then_some(self.brings) }))
+        Ok(Some(Carried { header, elements, brings: self.spills.then(|| self.brings.clone()) }))
     }
 }
 
