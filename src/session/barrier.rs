@@ -6,51 +6,106 @@
 //! Must not pass on a count that no fence stands before. Invariant: a client that leaves takes its waiting connection along.
 
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use super::pin::timeout;
 use super::pubsub::Frame;
-use super::state::State;
+use super::state::{State, Unblock};
 use super::{Session, errors};
-use crate::command::Verdict;
+use crate::command::{self, Verdict};
+use crate::resp::{Args, encode};
 use crate::route::Want;
 use crate::upstream::{Lane, Lease};
 
 /// Raises the connection's replication offset to the master's present one.
 pub const FENCE: &[u8] = b"*3\r\n$7\r\nPUBLISH\r\n$13\r\nredweir:fence\r\n$0\r\n\r\n";
-/// A client that left is noticed within this.
-const LOOK: Duration = Duration::from_millis(200);
+/// That a client left, or is let go, is noticed within this.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// What WAIT tells a session of whose acknowledged writes a switch has lost some, or may have: no replica has them all. Once,
-/// for what it asks next is about what it wrote since.
-pub fn none(verdict: &Verdict, args: usize) -> Option<&'static [u8]> {
-    match (verdict.command?.name, args) {
-        ("wait", 3) => Some(b":0\r\n"),
-        ("waitaof", 4) => Some(b"*2\r\n:0\r\n:0\r\n"),
+/// for what it asks next is about what it wrote since. `None`: it is no WAIT, or none that a node would take.
+pub fn none(verdict: &Verdict, request: &[u8]) -> Option<&'static [u8]> {
+    let wanted = Args::new(request).skip(1).map(number).collect::<Option<Vec<_>>>()?;
+    match (verdict.command?.name, wanted.len()) {
+        ("wait", 2) => Some(b":0\r\n"),
+        ("waitaof", 3) => Some(b"*2\r\n:0\r\n:0\r\n"),
         _ => None,
     }
 }
 
+fn number(word: &[u8]) -> Option<i64> {
+    std::str::from_utf8(word).ok()?.parse().ok().filter(|n| *n >= 0)
+}
+
+/// Fewer have answered than were asked for: time was up, or somebody let it go.
+fn is_short(reply: &[u8], request: &[u8]) -> bool {
+    let counted = reply.split(|b| *b == b'\n').filter_map(|line| number(line.trim_ascii_end().strip_prefix(b":")?));
+    counted.zip(Args::new(request).skip(1).filter_map(number)).any(|(counted, wanted)| counted < wanted)
+}
+
+/// The same without patience: what there is now. A millisecond is the least; 0 would be for ever.
+fn at_once(request: &[u8]) -> Vec<u8> {
+    let mut words: Vec<&[u8]> = Args::new(request).collect();
+    if let Some(last) = words.last_mut() {
+        *last = b"1";
+    }
+    let mut out = Vec::new();
+    encode::request(&mut out, words.into_iter());
+    out
+}
+
+/// Why there is no count.
+enum Disturbed {
+    Gone,
+    Unblocked(Unblock),
+}
+
 impl Session {
-    /// Answers `request`, which the session's user may send, while its relay takes no further request.
-    pub(super) fn wait_aside(&self, s: &mut State, request: &[u8]) {
-        let request: Box<[u8]> = request.into();
+    /// Answers the WAIT `request`, sent at `since` and answered with `reply` for what its connection alone has written,
+    /// while its relay takes no further request.
+    pub(super) fn wait_aside(&self, s: &mut State, request: &[u8], reply: &[u8], since: Instant) {
+        if request.is_empty() {
+            let text = errors::no_connection(&"more is on its way than is kept");
+            return self.push_frame(s, Frame::Reply, &text, false);
+        }
+        let request = if is_short(reply, request) { at_once(request) } else { request.to_vec() };
+        s.waits_aside = true;
         self.aside(s, async move |me| {
-            let reply = tokio::select! {
-                reply = me.wait_fenced(&request) => reply.unwrap_or_else(|e| errors::no_connection(&e)),
-                () = me.gone() => return true,
+            let answer = tokio::select! {
+                answer = me.wait_fenced(&request, since) => Ok(answer),
+                disturbed = me.disturbed_aside() => Err(disturbed),
             };
             let s = &mut *me.state.borrow_mut();
-            me.push_frame(s, Frame::Reply, &reply, false);
+            s.waits_aside = false;
+            let none = none(&command::classify(Args::new(&request)), &request).unwrap_or(errors::SYNTAX);
+            let answer = match answer {
+                Err(Disturbed::Gone) => return true,
+                Err(Disturbed::Unblocked(Unblock::Error)) => errors::UNBLOCKED.to_vec(),
+                Err(Disturbed::Unblocked(Unblock::Timeout)) => none.to_vec(),
+                // A switch came in between.
+                Ok(_) if std::mem::take(&mut s.own.bereft) => none.to_vec(),
+                Ok(answer) => answer.unwrap_or_else(|| none.to_vec()),
+            };
+            me.push_frame(s, Frame::Reply, &answer, false);
             s.silence.end_next();
             false
         });
     }
 
-    async fn wait_fenced(&self, request: &[u8]) -> io::Result<Vec<u8>> {
-        if request.is_empty() {
-            // Too much is on its way for it to have been kept.
-            return Err(io::ErrorKind::OutOfMemory.into());
+    /// `None`: there was no master to ask until its time was up.
+    async fn wait_fenced(&self, request: &[u8], since: Instant) -> Option<Vec<u8>> {
+        let name = command::classify(Args::new(request)).command.map_or("", |c| c.name);
+        loop {
+            let now = timeout::shortened(name, request, since.elapsed());
+            match self.fenced(&now).await {
+                Ok(answer) => return Some(answer),
+                Err(_) if timeout::left(name, request, since.elapsed()) == Some(Duration::ZERO) => return None,
+                Err(_) => tokio::time::sleep(LOOK).await,
+            }
         }
+    }
+
+    async fn fenced(&self, request: &[u8]) -> io::Result<Vec<u8>> {
         let own = Lane { login: self.front.node_login.clone(), resp: 2, no_touch: false, import_source: false };
         let lane = self.front.pool.lane(own);
         let target = self.front.target(Want::Master).ok_or(io::ErrorKind::NotConnected)?;
@@ -64,9 +119,57 @@ impl Session {
         Ok(reply)
     }
 
-    async fn gone(&self) {
-        while !self.state.borrow().dead {
+    async fn disturbed_aside(&self) -> Disturbed {
+        loop {
+            {
+                let s = &mut *self.state.borrow_mut();
+                if s.dead {
+                    return Disturbed::Gone;
+                }
+                if let Some(how) = s.unblock.take() {
+                    return Disturbed::Unblocked(how);
+                }
+            }
             tokio::time::sleep(LOOK).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resp::encode::line;
+
+    #[test]
+    fn only_what_a_node_would_take_is_told_that_nobody_has_it() {
+        let table: [(&str, Option<&[u8]>); 7] = [
+            ("WAIT 1 0", Some(b":0\r\n")),
+            ("waitaof 0 1 5", Some(b"*2\r\n:0\r\n:0\r\n")),
+            ("WAIT 1", None),
+            ("WAIT 1 0 0", None),
+            ("WAIT a 0", None),
+            ("WAIT 1 -1", None),
+            ("BLPOP k 0", None),
+        ];
+        for (text, expected) in table {
+            let request = line(text);
+            assert_eq!(none(&command::classify(Args::new(&request)), &request), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn fewer_than_asked_for_means_that_it_is_over() {
+        let table: [(&str, &[u8], bool); 6] = [
+            ("WAIT 2 100", b":1\r\n", true),
+            ("WAIT 2 100", b":2\r\n", false),
+            ("WAIT 0 0", b":0\r\n", false),
+            ("WAITAOF 1 1 0", b"*2\r\n:1\r\n:0\r\n", true),
+            ("WAITAOF 1 1 0", b"*2\r\n:0\r\n:3\r\n", true),
+            ("WAITAOF 1 1 0", b"*2\r\n:1\r\n:3\r\n", false),
+        ];
+        for (text, reply, expected) in table {
+            assert_eq!(is_short(reply, &line(text)), expected, "{text} {reply:?}");
+        }
+        assert_eq!(at_once(&line("WAIT 2 0")), line("WAIT 2 1"));
     }
 }

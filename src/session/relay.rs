@@ -351,7 +351,7 @@ impl Relay {
             if self.eof && !s.holds_replies() && (self.pin.blocks || self.streaming || self.pin.lasts()) {
                 return Poll::Ready(End::Close);
             }
-            (s.bound, s.blocked) = (self.bound(), self.will_wait());
+            (s.bound, s.blocked) = (self.bound(), self.will_wait() || s.waits_aside);
             s.tie = self.tie();
             if moved {
                 s.active = session.front.clock.now();
@@ -382,7 +382,7 @@ impl Relay {
 
     /// What keeps it from going on at this node.
     fn interrupted(&self, session: &Session, s: &mut State) -> Option<End> {
-        s.blocked = self.will_wait();
+        s.blocked = self.will_wait() || s.waits_aside;
         if self.parting {
             return None;
         }

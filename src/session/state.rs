@@ -184,6 +184,8 @@ pub struct State {
     pub blocked: bool,
     /// Somebody wants it to end; the relay takes this up.
     pub unblock: Option<Unblock>,
+    /// Its WAIT is at a connection that is not its own.
+    pub waits_aside: bool,
 
     /// A large reply's connection waits until `out` is empty.
     pub backlogged: bool,
@@ -252,6 +254,7 @@ impl State {
             tie: Tie::Not,
             blocked: false,
             unblock: None,
+            waits_aside: false,
             backlogged: false,
             closing: false,
             dead: false,

@@ -49,6 +49,48 @@ fn wait_does_not_count_a_replica_that_lacks_what_the_session_wrote() {
     assert!(call(&mut hasty, "WAIT 1 100").text().starts_with("NOPERM"));
 }
 
+/// Its time is its own although redweir asks twice, and who is let go is let go.
+#[test]
+fn wait_ends_in_time_and_by_client_unblock_whoever_asks_for_it() {
+    let mut stage = plain_stage(1);
+    settle(&mut stage, 0);
+    users(&stage);
+    let proxy = Proxy::start(&stage, &["--down-after", "20s"]);
+    proxy.wait_readers(1);
+    let mut other = proxy.client();
+    for login in ["AUTH app pw", "PING"] {
+        let mut client = proxy.client();
+        assert!(!call(&mut client, login).is_error());
+        let id = call(&mut client, "CLIENT ID").text();
+        for (short, unblock, expected) in [
+            // The replica is counted at once; a second one never comes.
+            ("WAIT 2 0", "TIMEOUT", Reply::Int(1)),
+            ("WAIT 2 0", "ERROR", Reply::Error("UNBLOCKED client unblocked via CLIENT UNBLOCK".into())),
+        ] {
+            assert_eq!(call(&mut client, "SET k v"), ok());
+            settle(&mut stage, 0);
+            client.send(format!("{short}\r\n").as_bytes()).unwrap();
+            wait("it to block", || match call(&mut other, &format!("CLIENT UNBLOCK {id} {unblock}")) {
+                Reply::Int(1) => Ok(()),
+                other => Err(format!("{other:?}")),
+            });
+            assert_eq!(client.read().unwrap(), expected, "{login} {unblock}");
+        }
+        // Stale by its own connection it is satisfied at once, and truly it waits: there it is let go, too.
+        assert_eq!(call(&mut client, "WAIT 1 10000"), Reply::Int(1));
+        stage.nodes[1].stop();
+        assert_eq!(call(&mut client, "SET k w"), ok());
+        client.send(b"WAIT 1 0\r\n").unwrap();
+        wait("it to block", || match call(&mut other, &format!("CLIENT UNBLOCK {id}")) {
+            Reply::Int(1) => Ok(()),
+            other => Err(format!("{other:?}")),
+        });
+        assert_eq!(client.read().unwrap(), Reply::Int(0), "{login}");
+        assert_eq!(call(&mut client, "GET k").text(), "w");
+        stage.nodes[1].cont();
+    }
+}
+
 #[test]
 fn wait_is_an_error_where_nobody_may_send_what_it_counts_from() {
     let stage = plain_stage(1);

@@ -227,7 +227,7 @@ impl Relay {
         }
         if s.own.bereft
             && !self.pin.is_queueing()
-            && let Some(none) = barrier::none(&verdict, Args::new(&ruled.real).remaining())
+            && let Some(none) = barrier::none(&verdict, &ruled.real)
         {
             return self.tell_bereft(session, s, none);
         }

@@ -174,12 +174,14 @@ impl Relay {
             self.pin.caching_spent();
         }
         if let Some(sent) = sent {
+            // Of the request behind the fence alone, whatever becomes of it.
+            let unfenced = frame == Frame::Reply && std::mem::take(&mut self.unfenced);
             if frame == Frame::Reply && self.is_held_back(session, &sent, expected, bytes) {
                 return None;
             }
             self.settle_as_is(session, s);
-            if frame == Frame::Reply && std::mem::take(&mut self.unfenced) && !failed {
-                session.wait_aside(s, &sent.bytes);
+            if unfenced && !failed {
+                session.wait_aside(s, &sent.bytes, bytes, sent.at);
                 return None;
             }
             let write = self.acknowledges(frame, expected, Some(&sent), bytes);
