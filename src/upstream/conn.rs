@@ -220,7 +220,7 @@ impl Conn {
             shared.wants_role = bound.term;
         }
         self.in_flight.set(self.in_flight.get() + n);
-        if shared.flight.to_write().len() >= BURST {
+        if shared.flight.unwritten() >= BURST {
             self.write_bursts(&mut shared);
         }
         if !shared.dirty {
@@ -237,9 +237,9 @@ impl Conn {
     #[cold]
     fn write_bursts(&self, shared: &mut Shared) {
         let Some(stream) = &shared.stream else { return };
-        while let Some(burst) = shared.flight.to_write().first_chunk::<BURST>()
-            && let Ok(n) = socket::try_send(stream, burst)
-        {
+        while shared.flight.unwritten() >= BURST {
+            let some = shared.flight.to_write();
+            let Ok(n) = socket::try_send(stream, &some[..some.len().min(BURST)]) else { return };
             shared.flight.wrote(n);
             self.tally.sent(n);
         }
@@ -286,7 +286,7 @@ impl Conn {
                 manner: Manner { idempotent: true, ..Manner::default() },
                 own: Own::Script,
             };
-            self.shared.borrow_mut().flight.push(bytes, entry);
+            self.shared.borrow_mut().flight.push_own(bytes, entry);
             self.in_flight.set(self.in_flight.get() + n);
         }
     }
@@ -418,7 +418,7 @@ impl Shared {
             manner: Manner { idempotent: true, ..Manner::default() },
             own: Own::Select,
         };
-        self.flight.push(&bytes, entry);
+        self.flight.push_own(&bytes, entry);
         self.db = db;
     }
 
@@ -436,7 +436,7 @@ impl Shared {
             manner: Manner { idempotent: true, ..Manner::default() },
             own: Own::Role,
         };
-        self.flight.push(question, entry);
+        self.flight.push_own(question, entry);
     }
 
     /// Somebody slow owns this connection and nobody else waits behind.

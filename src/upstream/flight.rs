@@ -1,21 +1,15 @@
 //! What is on its way on one shared connection: the request bytes and who waits for their replies.
 //!
 //! The bytes are written from here and stay here until answered, so sending a request again costs no copy when all goes
-//! well. Invariant: `acked <= written <= out.len()`, and the entries' bytes add up to `out.len() - acked`.
+//! well. Invariant: `acked <= written <= kept.end()`, and the entries' bytes add up to `kept.end() - acked`.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
 
+use super::kept::Kept;
 use super::{Manner, Receiver};
 use crate::metrics::Tick;
 use crate::resp::request;
-
-/// Capacity kept when everything is answered. Generous, for there are few connections: giving 50 requests of 16 KiB their
-/// pages anew each round cost 1.4 page faults a request.
-const KEEP: usize = 4 << 20;
-
-/// Answered bytes that may stay in front before the rest is moved there. Small, so that the buffer stays in the cache.
-const SLACK: usize = 256 * 1024;
 
 /// A run of requests of one receiver.
 pub struct Entry {
@@ -44,7 +38,8 @@ pub enum Own {
 
 #[derive(Default)]
 pub struct Flight {
-    out: Vec<u8>,
+    kept: Kept,
+    /// Positions in `kept`: of the oldest entry, and behind what reached the socket.
     acked: usize,
     written: usize,
     pub entries: VecDeque<Entry>,
@@ -52,19 +47,33 @@ pub struct Flight {
 
 impl Flight {
     /// Bytes kept: waiting to be written or to be answered.
+    #[inline]
     pub fn bytes(&self) -> usize {
-        self.out.len() - self.acked
+        self.kept.end() - self.acked
+    }
+
+    /// Bytes that did not reach the socket.
+    #[inline]
+    pub fn unwritten(&self) -> usize {
+        self.kept.end() - self.written
     }
 
     #[inline]
     pub fn push(&mut self, bytes: &[u8], entry: Entry) {
-        self.out.extend_from_slice(bytes);
+        self.kept.push(bytes);
         self.entries.push_back(entry);
     }
 
+    /// As [`Flight::push`], of requests of our own. They are few: the one place where all others pass is to have it inline.
+    #[cold]
+    pub fn push_own(&mut self, bytes: &[u8], entry: Entry) {
+        self.push(bytes, entry);
+    }
+
+    /// What is to be written next: not always all there is.
     #[inline]
     pub fn to_write(&self) -> &[u8] {
-        &self.out[self.written..]
+        self.kept.behind(self.written)
     }
 
     /// `n` more bytes reached the socket.
@@ -72,49 +81,37 @@ impl Flight {
         self.written += n;
     }
 
-    /// `n` more replies of the head entry are in; the entry leaves with its last one.
+    /// `n` more replies of the head entry are in; the entry leaves with its last one. False: it was not written yet, so what
+    /// came cannot be its replies.
     #[inline]
-    pub fn answered(&mut self, n: u32) {
-        let Some(head) = self.entries.front_mut() else { return };
+    #[must_use]
+    pub fn answered(&mut self, n: u32) -> bool {
+        let Some(head) = self.entries.front_mut() else { return false };
         head.left = head.left.saturating_sub(n);
         head.done += n;
         if head.left == 0 {
             self.acked += head.bytes;
             self.entries.pop_front();
-            self.compact();
+            self.kept.free(self.acked);
         }
-    }
-
-    fn compact(&mut self) {
-        if self.acked == self.out.len() {
-            self.out.clear();
-            if self.out.capacity() > KEEP {
-                self.out.shrink_to(KEEP);
-            }
-        } else if self.acked > SLACK && self.acked > self.out.len() / 2 {
-            self.out.drain(..self.acked);
-        } else {
-            return;
-        }
-        self.written -= self.acked;
-        self.acked = 0;
+        self.acked <= self.written
     }
 
     /// The head entry's oldest unanswered request.
     pub fn head_request(&self) -> &[u8] {
         let Some(head) = self.entries.front() else { return &[] };
-        let run = &self.out[self.acked..self.acked + head.bytes];
+        let run = &self.kept.behind(self.acked)[..head.bytes];
         let rest = &run[request::skip(run, head.done as usize)..];
         &rest[..request::skip(rest, 1)]
     }
 
     /// Takes back the newest entry if nothing of it was written.
     pub fn take_unwritten(&mut self) -> Option<(Entry, Vec<u8>)> {
-        let at = self.out.len() - self.entries.back()?.bytes;
+        let at = self.kept.end() - self.entries.back()?.bytes;
         if at < self.written {
             return None;
         }
-        let bytes = self.out.split_off(at);
+        let bytes = self.kept.take(at);
         self.entries.pop_back().map(|entry| (entry, bytes))
     }
 
@@ -124,7 +121,7 @@ impl Flight {
         self.entries.iter().map(move |entry| {
             let start = next;
             next += entry.bytes;
-            let run = &self.out[start..next];
+            let run = &self.kept.behind(start)[..entry.bytes];
             let rest = &run[request::skip(run, entry.done as usize)..];
             let rest_at = next - rest.len();
             let on_wire = self.written.saturating_sub(rest_at).min(rest.len());
@@ -189,13 +186,24 @@ mod tests {
         flight.push(GET, entry(1, GET.len()));
         flight.wrote(run.len() + GET.len());
         assert_eq!(flight.head_request(), GET);
-        flight.answered(1);
+        assert!(flight.answered(1));
         assert_eq!(flight.head_request(), SET);
         assert_eq!(flight.unanswered().next().unwrap().0, SET);
         assert_eq!(flight.unanswered().nth(1).unwrap().0, GET);
-        flight.answered(1);
+        assert!(flight.answered(1));
         assert_eq!(flight.bytes(), GET.len());
-        flight.answered(1);
+        assert!(flight.answered(1));
         assert_eq!((flight.bytes(), flight.entries.len()), (0, 0));
+    }
+
+    #[test]
+    fn a_reply_before_its_request_is_none() {
+        for (wrote, believed) in [(0, false), (GET.len() - 1, false), (GET.len(), true)] {
+            let mut flight = Flight::default();
+            flight.push(GET, entry(1, GET.len()));
+            flight.wrote(wrote);
+            assert_eq!(flight.answered(1), believed, "wrote {wrote}");
+        }
+        assert!(!Flight::default().answered(1));
     }
 }

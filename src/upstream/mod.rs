@@ -12,6 +12,7 @@ pub mod control;
 mod dial;
 mod flight;
 mod furthest;
+mod kept;
 mod lanes;
 mod leased;
 pub mod ledger;

@@ -65,8 +65,8 @@ impl Conn {
                 (shared.torn, as_it_is) = (false, false);
                 self.note_latency(times.upstream_ns, answered);
                 self.in_flight.set(self.in_flight.get().saturating_sub(batch.n));
-                shared.flight.answered(batch.n);
                 line.consume(batch.len);
+                shared.flight.answered(batch.n).then_some(()).ok_or(End::Garbage)?;
             }
             match batch.then {
                 Then::Next => {}
