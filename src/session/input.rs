@@ -115,7 +115,12 @@ impl Session {
         s.more = bytes.len() == SCRATCH;
         let (consumed, stop) = self.walk(s, bytes, self.front.clock.now());
         s.input.extend_from_slice(&bytes[consumed..]);
-        Poll::Ready(self.after_walk(s, stop))
+        let turn = self.after_walk(s, stop);
+        if turn.is_none() && s.only_waits() {
+            // What another look at everything would come to. An error is the next read's.
+            let _ = ready!(s.stream.poll_read_ready(cx));
+        }
+        Poll::Ready(turn)
     }
 
     /// One read behind a request that has arrived in part, without a copy in between.

@@ -273,6 +273,14 @@ impl State {
         !self.replay.is_empty() || !self.returned.is_empty() || !self.doubt.is_empty()
     }
 
+    /// All its requests are on their way, and there is nothing else to do for it than to read the next ones.
+    #[inline]
+    pub fn only_waits(&self) -> bool {
+        let odd = self.dead | self.rescan | self.closing | self.refusing | self.backlogged;
+        let queued = !self.input.is_empty() || !self.out.is_empty();
+        self.in_flight > 0 && self.park == Park::Not && !odd && !queued
+    }
+
     /// Puts them before everything else, oldest first.
     pub fn take_again(&mut self) {
         let mut again = std::mem::take(&mut self.replay);
