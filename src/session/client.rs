@@ -49,6 +49,21 @@ impl From<Vec<u8>> for Answer {
     }
 }
 
+/// Something a session does aside. Without an end of its own an answer is missing, so the session ends.
+struct Asking {
+    session: Rc<Session>,
+    done: bool,
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        let Ok(mut s) = self.session.state.try_borrow_mut() else { return };
+        s.asking = false;
+        s.dead |= !self.done;
+        s.wake();
+    }
+}
+
 impl Session {
     pub(super) async fn client(&self, name: &'static str, request: &[u8]) -> bool {
         let words: Vec<&[u8]> = Args::new(request).collect();
@@ -85,14 +100,14 @@ impl Session {
         let Some(me) = self.front.session(self.id) else { return };
         s.asking = true;
         tokio::task::spawn_local(async move {
-            let last = work(&me).await;
-            let s = &mut *me.state.borrow_mut();
-            s.asking = false;
+            let mut asking = Asking { session: me, done: false };
+            let last = work(&asking.session).await;
+            asking.done = true;
             if last {
+                let s = &mut *asking.session.state.borrow_mut();
                 s.input.clear();
                 s.closing = true;
             }
-            s.wake();
         });
     }
 

@@ -141,20 +141,33 @@ fn the_clients_that_a_transaction_asks_for_are_those_of_redweir() {
 fn whoever_kills_itself_in_a_transaction_hears_no_more_than_from_redis() {
     let stage = plain_stage(0);
     let proxy = Proxy::start(&stage, &[]);
-    let mut heard = [stage.nodes[0].port, proxy.port].map(|port| {
-        let mut client = crate::support::connect(&format!("127.0.0.1:{port}"));
-        let kill = format!("CLIENT KILL ID {} SKIPME no", call(&mut client, "CLIENT ID").text());
-        for line in ["MULTI", "SET k 1", &kill, "SET k 2"] {
-            call(&mut client, line);
-        }
-        client.send(b"EXEC\r\nPING\r\n").expect("sent");
-        let mut rest = Vec::new();
-        std::io::Read::read_to_end(&mut client.socket(), &mut rest).expect("its end");
-        (rest, call(&mut crate::support::connect(&format!("127.0.0.1:{port}")), "GET k"))
-    });
-    let [direct, through] = &mut heard;
-    assert_eq!(direct, through);
-    assert_eq!(direct.1, bulk("2"), "all of it was done");
+    let scripts: &[&[&str]] = &[
+        &["SET k 1", "KILL", "SET k 2"],
+        &["KILL", "PING", "CLIENT LIST", "SET k 2", "CLIENT UNBLOCK 999999", "SCRIPT FLUSH"],
+        &["PING", "CLIENT REPLY OFF", "KILL", "CLIENT REPLY ON", "PING", "CLIENT LIST", "SET k 2"],
+        &["CLIENT LIST ID 999999", "KILL", "KILL", "OTHER", "SET k 2"],
+    ];
+    for lines in scripts {
+        let mut heard = [stage.nodes[0].port, proxy.port].map(|port| {
+            let connect = || crate::support::connect(&format!("127.0.0.1:{port}"));
+            let (mut client, mut other) = (connect(), connect());
+            call(&mut client, "DEL k");
+            let [kill, theirs] =
+                [&mut client, &mut other].map(|c| format!("CLIENT KILL ID {} SKIPME no", call(c, "CLIENT ID").text()));
+            call(&mut client, "MULTI");
+            for line in *lines {
+                call(&mut client, &line.replace("KILL", &kill).replace("OTHER", &theirs));
+            }
+            client.send(b"EXEC\r\nPING\r\n").expect("sent");
+            let mut rest = Vec::new();
+            std::io::Read::read_to_end(&mut client.socket(), &mut rest).expect("its end");
+            (rest, call(&mut connect(), "GET k"), other.call(&["PING"]).ok())
+        });
+        let [direct, through] = &mut heard;
+        assert_eq!(direct, through, "{lines:?}");
+        assert_eq!(direct.1, bulk("2"), "all of it was done");
+        assert_eq!(direct.2.is_some(), !lines.contains(&"OTHER"), "{lines:?}");
+    }
 }
 
 #[test]

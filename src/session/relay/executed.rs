@@ -30,8 +30,18 @@ struct Rest {
     answer: Vec<u8>,
     /// The client's version when it had its turn.
     resp: u8,
-    /// Where in the reply another takes its place; `None`: nowhere.
-    at: Option<usize>,
+    /// Where in the reply it is answered.
+    at: usize,
+    /// Whether redweir's own answer is to be there.
+    shown: bool,
+}
+
+impl Executed {
+    /// `request` takes its time, and is answered here.
+    fn then(&mut self, name: &'static str, (request, answer): (&[u8], &[u8]), resp: u8, shown: bool) {
+        let (request, answer) = (request.to_vec(), answer.to_vec());
+        self.rest.push(Rest { name, request, answer, resp, at: self.reply.len(), shown });
+    }
 }
 
 impl Relay {
@@ -114,18 +124,11 @@ impl Relay {
             "client|id" | "client|getname" | "client|setname" | "client|setinfo" | "client|no-evict"
             | "client|capa" => Ok(Some(session.identity(s, name, &words))),
             "client|list" | "client|kill" | "client|unblock" => {
-                let at = (!*quiet).then_some(done.reply.len());
-                done.rest.push(Rest { name, request: request.to_vec(), answer: answer.to_vec(), resp: s.resp, at });
+                done.then(name, (request, answer), s.resp, !*quiet);
                 Ok(Some(Vec::new()))
             }
             _ if verdict.class == command::Class::AllNodes => {
-                done.rest.push(Rest {
-                    name,
-                    request: request.to_vec(),
-                    answer: answer.to_vec(),
-                    resp: s.resp,
-                    at: None,
-                });
+                done.then(name, (request, answer), s.resp, false);
                 Ok(None)
             }
             _ => Ok(None),
@@ -158,8 +161,10 @@ impl Session {
             return false;
         }
         self.aside(s, async move |me| {
-            let (mut last, mut longer) = (false, 0);
-            for Rest { name, request, answer, resp, at } in std::mem::take(&mut done.rest) {
+            // To a client that is to be closed nothing more is said (networking.c _addReplyToBufferOrList); what it asked for
+            // is done all the same.
+            let (mut last, mut longer, mut cut) = (false, 0, false);
+            for Rest { name, request, answer, resp, at, shown } in std::mem::take(&mut done.rest) {
                 if !client::is_ours(name) {
                     last |= me.followed(name, &request, &answer).await;
                     continue;
@@ -167,13 +172,17 @@ impl Session {
                 let words: Vec<&[u8]> = Args::new(&request).collect();
                 let own = me.client_answer(name, &words, resp).await;
                 last |= own.last;
-                let Some(at) = at.map(|at| at + longer) else { continue };
-                let end = at + own.reply.len();
-                longer += own.reply.len();
-                done.reply.splice(at..at, own.reply);
+                if cut {
+                    continue;
+                }
+                let at = at + longer;
+                if shown {
+                    longer += own.reply.len();
+                    done.reply.splice(at..at, own.reply.iter().copied());
+                }
                 if own.last {
-                    // To a client that is to be closed nothing more is said (networking.c _addReplyToBufferOrList).
-                    done.reply.truncate(end);
+                    done.reply.truncate(at + if shown { own.reply.len() } else { 0 });
+                    cut = true;
                 }
             }
             me.say_executed(&mut me.state.borrow_mut(), &done);
