@@ -219,11 +219,13 @@ impl Session {
     }
 
     pub(super) async fn lost(&self, target: &Target, want: Want) {
-        let mut epochs = self.front.view.subscribe();
-        while self.front.still_serves(target, want) {
-            if epochs.changed().await.is_err() {
-                std::future::pending::<()>().await;
+        loop {
+            // Before the look, so that no change falls between.
+            let heeded = self.front.heeded.notified();
+            if !self.front.still_serves(target, want) {
+                return;
             }
+            heeded.await;
         }
     }
 

@@ -16,6 +16,7 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, Cache};
+use tokio::sync::Notify;
 
 use super::Session;
 use super::acks::Witness;
@@ -101,6 +102,8 @@ pub struct Front {
     choice: Cell<Option<Choice>>,
     pub(super) touch: Option<Touch>,
     waiting: RefCell<Vec<(u64, Waker)>>,
+    /// Told whenever a connection may have become one that no longer serves: the topology has changed, or patience ended.
+    pub(super) heeded: Notify,
     /// Everyone connected, by id: needed to drain and to be found.
     sessions: RefCell<HashMap<u64, Weak<Session>>>,
     /// Grows each time `waiting` is emptied, so that nobody is in it twice.
@@ -177,6 +180,7 @@ impl Front {
             choice: Cell::new(None),
             touch: Touch::new(listener.reads.touch),
             waiting: RefCell::default(),
+            heeded: Notify::new(),
             sessions: RefCell::default(),
             round: Cell::new(1),
             patience: Cell::default(),

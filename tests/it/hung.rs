@@ -61,6 +61,31 @@ fn requests_to_a_hung_master_end_when_it_is_down_and_later_ones_are_refused_in_t
     });
 }
 
+#[test]
+fn what_is_asked_of_a_hung_master_apart_ends_with_the_hold_time() {
+    let mut stage = plain_stage(0);
+    let proxy = Proxy::start(&stage, &["--down-after", "500ms", "--hold", "1s"]);
+    let lines = ["CLIENT LIST", "CLIENT KILL ID 999999", "SELECT 1", "SCRIPT EXISTS x", "FUNCTION FLUSH"];
+    let mut clients = lines.map(|line| (line, proxy.client()));
+    // As many connections as there will be requests are open to the master.
+    for line in ["MULTI", "DISCARD"] {
+        clients.iter_mut().for_each(|(_, client)| assert_eq!(call(client, line), ok()));
+    }
+    stage.nodes[0].stop();
+    for (line, client) in &mut clients {
+        send(client, line);
+    }
+    for (line, client) in &mut clients {
+        ends(client, line);
+    }
+    drop(clients);
+    wait("the sessions' end", || match proxy.metric("redweir_sessions", &[]) {
+        0.0 => Ok(()),
+        left => Err(left.to_string()),
+    });
+    stage.nodes[0].cont();
+}
+
 /// redweir has concluded that the master answers nothing.
 #[track_caller]
 fn wait_silent(proxy: &Proxy) {

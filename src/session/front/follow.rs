@@ -56,6 +56,7 @@ impl Front {
         for (_, waker) in self.waiting.take() {
             waker.wake();
         }
+        self.heeded.notify_waiters();
     }
 
     /// With a new master: counts which of the writes that were acknowledged here it does not have, and lets go of the clients
