@@ -344,11 +344,11 @@ impl Relay {
                 }
             }
             // A server that stops waits for nobody who has all replies, transaction or subscription or not.
-            let idle = self.pin.is_quiet() && self.out.is_empty() && s.waiting_out() == 0;
+            let idle = self.is_idle(s);
             if s.closing && idle && s.input.is_empty() {
                 return Poll::Ready(End::Close);
             }
-            if self.eof && !s.holds_replies() && (self.pin.blocks || self.streaming || self.pin.lasts()) {
+            if self.eof && !s.holds_replies() && (self.may_last(s) || self.streaming) {
                 return Poll::Ready(End::Close);
             }
             (s.bound, s.blocked) = (self.bound(), self.will_wait() || s.waits_aside);
@@ -361,6 +361,17 @@ impl Relay {
                 return if self.eof && idle { Poll::Ready(End::Close) } else { Poll::Pending };
             }
         }
+    }
+
+    /// Everything sent is answered, and its client has the answers.
+    fn is_idle(&self, s: &State) -> bool {
+        let owed = s.asking || self.concluding || s.waiting_out() > 0;
+        self.pin.is_quiet() && self.out.is_empty() && !owed
+    }
+
+    /// It may go on for ever without a word of its client.
+    fn may_last(&self, s: &State) -> bool {
+        self.pin.blocks || s.waits_aside || self.pin.lasts()
     }
 
     /// What CLIENT LIST shows of it.

@@ -88,6 +88,17 @@ fn wait_ends_in_time_and_by_client_unblock_whoever_asks_for_it() {
         assert_eq!(client.read().unwrap(), Reply::Int(0), "{login}");
         assert_eq!(call(&mut client, "GET k").text(), "w");
         stage.nodes[1].cont();
+        // Nor does it wait for a second replica when its client has left.
+        client.send(b"WAIT 2 0\r\n").unwrap();
+        let mut is = |what: &str, yes: fn(&str) -> bool| {
+            wait(what, || match call(&mut other, &format!("CLIENT LIST ID {id}")).text() {
+                line if yes(&line) => Ok(()),
+                line => Err(line),
+            });
+        };
+        is("it to block", |line| line.contains(" flags=b "));
+        drop(client);
+        is("its end", str::is_empty);
     }
 }
 

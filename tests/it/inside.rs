@@ -171,6 +171,37 @@ fn whoever_kills_itself_in_a_transaction_hears_no_more_than_from_redis() {
 }
 
 #[test]
+fn exec_is_answered_though_its_client_has_sent_all_or_redweir_is_stopped() {
+    for stopped in [false, true] {
+        let mut stage = plain_stage(1);
+        let proxy = Proxy::start(&stage, &["--drain", "20s"]);
+        proxy.wait_readers(1);
+        let mut client = proxy.client();
+        for line in ["MULTI", "SET k v", "SCRIPT FLUSH"] {
+            call(&mut client, line);
+        }
+        // It hangs, and is to follow the master: EXEC's answer waits for it.
+        stage.nodes[1].stop();
+        client.send(b"EXEC\r\n").expect("sent");
+        let _running = if stopped {
+            crate::support::wait("EXEC at the master", || {
+                match call(&mut stage.nodes[0].connect().expect("a master"), "GET k") {
+                    value if value == bulk("v") => Ok(()),
+                    other => Err(format!("{other:?}")),
+                }
+            });
+            assert!(proxy.terminate().success());
+            None
+        } else {
+            client.socket().shutdown(std::net::Shutdown::Write).expect("half closed");
+            Some(proxy)
+        };
+        let answer = client.read().unwrap_or_else(|e| panic!("stopped: {stopped}: {e}"));
+        assert_eq!(answer, Reply::Array(vec![ok(), ok()]));
+    }
+}
+
+#[test]
 fn what_is_wrong_about_clients_is_told_by_exec_as_redis_tells_it() {
     let stage = plain_stage(0);
     let proxy = Proxy::start(&stage, &[]);
