@@ -1,6 +1,7 @@
 //! Opens a connection to a node and brings it to the state its lane wants: RESP version and user.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -83,13 +84,28 @@ pub async fn dial(target: &Target, lane: &Lane, limit: Duration, paced: bool) ->
 }
 
 async fn connect(dial: &str, paced: bool) -> io::Result<TcpStream> {
-    let mut last = io::ErrorKind::AddrNotAvailable.into();
-    for address in lookup_host(dial).await? {
+    let open = |address: SocketAddr| {
         let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
         if !paced {
             unpace(&socket);
         }
-        match socket.connect(address).await {
+        Ok(socket)
+    };
+    connect_first(lookup_host(dial).await?, open).await
+}
+
+/// A kernel without IPv6 makes no socket for an address of it: that is this address' failure, like any other.
+async fn connect_first(
+    addresses: impl Iterator<Item = SocketAddr>,
+    open: impl Fn(SocketAddr) -> io::Result<TcpSocket>,
+) -> io::Result<TcpStream> {
+    let mut last = io::ErrorKind::AddrNotAvailable.into();
+    for address in addresses {
+        let connected = match open(address) {
+            Ok(socket) => socket.connect(address).await,
+            Err(e) => Err(e),
+        };
+        match connected {
             Ok(stream) => return Ok(stream),
             Err(e) => last = e,
         }
@@ -193,6 +209,20 @@ mod tests {
         let unpaced = taken(connect(&dial, false).await.unwrap());
         assert!(!unpaced.starts_with("bbr"), "{unpaced}");
         assert!(unpaced == systems || systems.starts_with("bbr"), "{unpaced} instead of {systems}");
+    }
+
+    #[tokio::test]
+    async fn an_address_without_a_socket_is_passed_over() {
+        let node = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = node.local_addr().unwrap();
+        let open = |address: SocketAddr| match address.is_ipv4() {
+            true => TcpSocket::new_v4(),
+            false => Err(io::ErrorKind::Unsupported.into()),
+        };
+        let v6: SocketAddr = "[::1]:1".parse().unwrap();
+        let stream = connect_first([v6, address].into_iter(), open).await.unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), address);
+        assert_eq!(connect_first([v6].into_iter(), open).await.unwrap_err().kind(), io::ErrorKind::Unsupported);
     }
 
     #[tokio::test]
