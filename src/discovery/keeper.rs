@@ -304,6 +304,9 @@ impl Keeper {
         self.list(&outcome.named, now);
         if outcome.alarming {
             self.sign(now);
+            // Who is dead is tried seldom; what has changed may be that it lives.
+            let away: Vec<NodeId> = self.world.members.iter().filter(|m| !m.is_up()).map(|m| m.id).collect();
+            away.into_iter().for_each(|id| self.crew.ask(id, now));
         }
         if masters && !self.fast(now) && self.world.sampling.is_time_to_compare(self.world.set.poll, now) {
             self.crew.compare_with(node);
