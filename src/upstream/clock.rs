@@ -7,6 +7,7 @@
 
 use std::cell::{Cell, RefCell};
 
+use super::refusal;
 use crate::metrics::MAX_NODES;
 
 const ROLE: &[u8] = b"*1\r\n$4\r\nROLE\r\n";
@@ -122,9 +123,10 @@ impl Origins {
         self.headless.set(headless);
     }
 
-    /// Whether an error in answer to the question means that the user may never ask it.
-    pub fn is_final(&self) -> bool {
-        self.strict || !self.headless.get()
+    /// Whether this answer to the question means that the user may never ask it. Any other error passes: a node says BUSY
+    /// for as long as a script runs.
+    pub fn bars(&self, reply: &[u8]) -> bool {
+        refusal::is_for_good(reply) && (self.strict || !self.headless.get())
     }
 
     /// The offset `reply` shows, if it may be compared with others of `term`.
@@ -195,9 +197,9 @@ mod tests {
     fn without_a_master_a_replica_shows_by_info_what_it_had() {
         let origins = Origins::new(false);
         origins.begin(4, "aa", false);
-        assert_eq!((origins.question(), origins.is_final()), (ROLE, true));
+        assert_eq!((origins.question(), origins.bars(b"-NOPERM no\r\n")), (ROLE, true));
         origins.begin(4, "aa", true);
-        assert_eq!((origins.question(), origins.is_final()), (INFO, false));
+        assert_eq!((origins.question(), origins.bars(b"-NOPERM no\r\n")), (INFO, false));
         let unlinked = |id: &str| {
             info(&format!(
                 "role:slave master_link_status:down master_sync_in_progress:0 slave_repl_offset:12 master_replid:{id}"
@@ -207,6 +209,20 @@ mod tests {
         assert_eq!(origins.read(3, 4, &unlinked("bb")), None);
         assert_eq!(origins.read(3, 3, &unlinked("aa")), None);
         assert_eq!(origins.read(3, 4, &replica(7, "connected", 13)), Some(13), "asked when there was one");
+    }
+
+    #[test]
+    fn only_what_stays_so_bars_a_user_from_asking() {
+        for (strict, reply, barred) in [
+            (false, "-NOPERM User x has no permissions to run the 'role' command\r\n", true),
+            (false, "-ERR unknown command 'ROLE', with args beginning with: \r\n", true),
+            (true, "-NOPERM User x has no permissions to run the 'info' command\r\n", true),
+            (false, "-BUSY Redis is busy running a script.\r\n", false),
+            (true, "-LOADING Redis is loading the dataset in memory\r\n", false),
+            (false, "*3\r\n$6\r\nmaster\r\n:1\r\n*0\r\n", false),
+        ] {
+            assert_eq!(Origins::new(strict).bars(reply.as_bytes()), barred, "{reply}");
+        }
     }
 
     fn info(fields: &str) -> Vec<u8> {

@@ -43,6 +43,11 @@ pub fn of_waiting(reply: &[u8]) -> bool {
     WAITED.iter().any(|text| reply.starts_with(text))
 }
 
+/// The user may never have this command executed there.
+pub fn is_for_good(reply: &[u8]) -> bool {
+    [&b"-NOPERM"[..], b"-ERR unknown command"].iter().any(|text| reply.starts_with(text))
+}
+
 /// It did so because somebody asked for it.
 pub fn was_unblocked(reply: &[u8]) -> bool {
     reply.starts_with(b"-UNBLOCKED client unblocked via CLIENT UNBLOCK")

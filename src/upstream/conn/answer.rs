@@ -59,7 +59,7 @@ impl Conn {
                     Some(to) => to.replies(replies, batch.n, &times),
                     // A SELECT of ours that failed would leave strangers' requests in the wrong database.
                     None if head.own == Own::Select && replies.first() == Some(&b'-') => return Err(End::Garbage),
-                    None => shared.mute |= head.own == Own::Role && self.note_role(&mut shared.roles, replies),
+                    None => self.note_role(head.own, &mut shared.roles, &mut shared.mute, &mut shared.unread, replies),
                 }
                 self.note_errors(head, batch.errors);
                 (shared.torn, as_it_is) = (false, false);
@@ -94,10 +94,11 @@ impl Conn {
         }
     }
 
-    /// True: the user may not ask.
+    /// The answer to the oldest ROLE, if it is one; what that was to tell of and did not is `unread` again.
     #[inline]
-    fn note_role(&self, asked: &mut VecDeque<Question>, reply: &[u8]) -> bool {
-        let Some(question) = asked.pop_front() else { return false };
+    fn note_role(&self, own: Own, asked: &mut VecDeque<Question>, mute: &mut bool, unread: &mut u32, reply: &[u8]) {
+        let question = if own == Own::Role { asked.pop_front() } else { None };
+        let Some(question) = question else { return };
         let (term, covers) = (u64::from(question.term), question.covers);
         match self.tally.origins.read(self.target.node, term, reply) {
             Some(offset) => {
@@ -111,7 +112,12 @@ impl Conn {
         if self.tally.watched.get() {
             self.tally.readings.notify_one();
         }
-        reply.first() == Some(&b'-') && self.tally.origins.is_final()
+        *mute |= self.tally.origins.bars(reply);
+        // A node that is busy with a script answers later; what stands in the wrong line answers nothing.
+        if question.wrote && reply.first() == Some(&b'-') && !*mute {
+            *unread = (*unread).max(question.term);
+            self.tally.owe(self.target.node);
+        }
     }
 
     fn is_stale(&self, head: &Entry) -> bool {
