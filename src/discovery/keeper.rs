@@ -361,10 +361,10 @@ impl Keeper {
         }
     }
 
-    /// What is counted by now is all.
+    /// What is counted by now is all that will be told.
     pub(super) fn close_toll(&self) {
         let Some(switch) = self.world.switch.as_ref().filter(|switch| !switch.toll.is_closed()) else { return };
-        switch.toll.close();
+        switch.toll.close(self.publisher.has_reckoned(switch.term));
         journal::toll(&self.world.set.name, switch);
     }
 

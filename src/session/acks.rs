@@ -119,6 +119,9 @@ impl Session {
         let Some(held) = s.held.as_mut().filter(|_| !silent) else { return false };
         if write {
             held.add(term, Mark::Question(questions), bytes, 1, None);
+            if bytes.first() != Some(&b'-') {
+                held.apart();
+            }
             s.in_flight += 1;
         } else if held.is_empty() {
             return false;
@@ -184,8 +187,9 @@ impl Session {
     /// Replies go out. Which of them acknowledge writes, and since when their master had these, is not known.
     fn acknowledge(&self, s: &mut State, part: &Part) {
         let (term, high) = part.within();
-        let writes = Writes { sure: 0, unsure: part.replies.into() };
+        let writes = Writes { sure: 0, unsure: part.replies.saturating_sub(part.apart).into() };
         self.front.pool.ledger().acknowledge_within(term, high, writes);
+        (0..part.apart).for_each(|_| self.acknowledged_apart(s));
         self.write(s, &part.bytes);
     }
 

@@ -23,6 +23,7 @@ impl Receiver for Session {
         s.stuck_since = None;
         s.tries = 0;
         s.seen.answered();
+        s.own.heard();
         if s.held.is_some() && self.keep(s, bytes, n, times) {
             return;
         }
@@ -33,6 +34,7 @@ impl Receiver for Session {
     fn piece(&self, bytes: &[u8], done: bool, times: &Times) -> usize {
         let s = &mut *self.state.borrow_mut();
         s.seen.answered();
+        s.own.heard();
         // On a spoiled connection a large reply is one that was executed behind what was refused: that stays refused.
         for before in std::mem::take(&mut s.settled) {
             self.stand(s, &before.reply);
@@ -65,6 +67,9 @@ impl Receiver for Session {
             Some(Refusal::NoScript) | None => {}
         }
         s.short_of_replicas = refused == Some(Refusal::NoReplicas);
+        if refused.is_none() {
+            s.own.heard();
+        }
         s.settled.push(Settled {
             request: request.to_vec(),
             reply: reply.to_vec(),
@@ -77,6 +82,7 @@ impl Receiver for Session {
         s.avoid = Some(node);
         if s.unanswered() == 0 {
             s.tries += 1;
+            s.own.gave_up();
             self.conclude(s);
         }
         s.wake();
@@ -97,6 +103,9 @@ impl Receiver for Session {
             s.in_flight = s.in_flight.saturating_sub(1);
             self.count_retry(request);
             s.returned.extend_from_slice(request);
+        }
+        if s.unanswered() == 0 {
+            s.own.gave_up();
         }
         s.avoid = Some(node);
         s.wake();

@@ -5,7 +5,6 @@
 use super::Session;
 use super::state::State;
 use crate::metrics::Count;
-use crate::topology::Switch;
 use crate::upstream::ledger::{Fate, Place};
 
 /// Its writes on shared connections lie in the order of their places, so the last tells of all.
@@ -17,6 +16,8 @@ pub struct Own {
     sent: Place,
     /// More than one was on its way at once: some between these two may be answered.
     piled: bool,
+    /// Something was answered since one was sent alone.
+    heard: bool,
     /// What the node of a connection of its own had reached when it was lent, and in which term.
     begun: (u64, u64),
     /// A switch has lost some, or may have, and no WAIT has told it yet.
@@ -28,16 +29,30 @@ impl Own {
     #[inline]
     pub fn wrote(&mut self, place: Place, alone: bool) {
         if alone {
-            (self.answered, self.piled) = (self.sent, false);
+            (self.answered, self.piled, self.heard) = (self.sent, false, false);
         } else {
             self.piled = true;
         }
         self.sent = place;
     }
 
-    /// What was on its way will not be answered.
+    /// One is acknowledged that never was on its way on a shared connection.
+    pub fn acknowledged(&mut self, place: Place) {
+        // Nowhere: of a term that its ledger does not know yet, or no more. What is known of an older one stays.
+        if place.term > 0 {
+            (self.answered, self.sent, self.piled) = (place, place, false);
+        }
+    }
+
+    /// A reply came, perhaps to what was sent last.
+    #[inline]
+    pub fn heard(&mut self) {
+        self.heard = true;
+    }
+
+    /// What was on its way will not be answered, or was refused.
     pub fn gave_up(&mut self) {
-        if !self.piled {
+        if !self.piled && !self.heard {
             self.sent = self.answered;
         }
     }
@@ -65,15 +80,15 @@ impl Session {
     pub(super) fn acknowledged_apart(&self, s: &mut State) {
         let term = self.front.term();
         let place = self.front.pool.acknowledge_apart(term, s.own.reached(term), self.front.master());
-        s.own.wrote(place, true);
+        s.own.acknowledged(place);
     }
 
     /// Notes that the new master does not have what was acknowledged to it in `term`, or may not; closes it, if it is to know.
-    pub(super) fn account_for(&self, term: u64, switch: &Switch, close: bool) {
+    /// `common`: up to where it has everything; `None`: nobody knows.
+    pub(super) fn account_for(&self, term: u64, common: Option<u64>, close: bool) {
         let s = &mut *self.state.borrow_mut();
-        let Some(common) = switch.common() else { return };
         let Some(last) = s.own.last(term, s.in_flight > 0).filter(|_| !s.dead) else { return };
-        if self.front.pool.ledger().fate(last, common) == Fate::Kept {
+        if common.is_some_and(|common| self.front.pool.ledger().fate(last, common) == Fate::Kept) {
             return;
         }
         s.own.bereft = true;
@@ -108,6 +123,31 @@ mod tests {
         assert_eq!(own.last(1, false), Some(place(4)));
         own.wrote(place(5), true);
         assert_eq!(own.last(1, true), Some(place(4)));
+    }
+
+    #[test]
+    fn what_was_answered_in_part_is_not_given_up() {
+        let place = |serial| Place { term: 1, log: 1, serial };
+        let mut own = Own::default();
+        own.wrote(place(1), true);
+        own.heard();
+        own.wrote(place(2), true);
+        own.gave_up();
+        assert_eq!(own.last(1, false), Some(place(1)), "refused");
+        own.wrote(place(3), true);
+        own.heard();
+        own.gave_up();
+        assert_eq!(own.last(1, false), Some(place(3)), "some of it was acknowledged");
+    }
+
+    #[test]
+    fn what_is_acknowledged_apart_is_the_last_unless_it_is_nowhere() {
+        let place = |serial| Place { term: 1, log: 0, serial };
+        let mut own = Own::default();
+        own.acknowledged(place(1));
+        assert_eq!((own.last(1, true), own.last(1, false)), (Some(place(1)), Some(place(1))));
+        own.acknowledged(Place::default());
+        assert_eq!((own.last(1, true), own.last(1, false)), (Some(place(1)), Some(place(1))));
     }
 
     #[test]

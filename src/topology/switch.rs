@@ -39,6 +39,8 @@ pub struct Toll {
     lost: AtomicU64,
     uncertain: AtomicU64,
     closed: AtomicBool,
+    /// Somebody did not count, or came too late: the sums are no bound of anything.
+    partial: AtomicBool,
 }
 
 impl Toll {
@@ -47,13 +49,23 @@ impl Toll {
         self.uncertain.fetch_add(uncertain, Relaxed);
     }
 
-    /// All who could have added have done so.
-    pub fn close(&self) {
+    /// Somebody had nothing to count from, though there may have been writes.
+    pub fn miss(&self) {
+        self.partial.store(true, Relaxed);
+    }
+
+    /// Nothing more is waited for; `complete`: all who could have added have done so.
+    pub fn close(&self, complete: bool) {
+        self.partial.fetch_or(!complete, Relaxed);
         self.closed.store(true, Relaxed);
     }
 
     pub fn is_closed(&self) -> bool {
         self.closed.load(Relaxed)
+    }
+
+    pub fn is_partial(&self) -> bool {
+        self.partial.load(Relaxed)
     }
 
     /// Writes lost for certain, and those of which nobody knows.
@@ -72,9 +84,11 @@ impl Switch {
         }
     }
 
-    /// Acknowledged writes that are lost, and those that may be; `None`: not counted yet, or offsets do not compare.
+    /// Acknowledged writes that are lost, and those that may be; `None`: not counted yet, or not by everybody, or offsets do
+    /// not compare.
     pub fn writes(&self) -> Option<(u64, u64)> {
-        (self.toll.is_closed() && self.common().is_some()).then(|| self.toll.sum())
+        let told = self.toll.is_closed() && !self.toll.is_partial();
+        (told && self.common().is_some()).then(|| self.toll.sum())
     }
 }
 
@@ -191,8 +205,19 @@ mod tests {
             switch.toll.add(1, 1);
             switch.toll.add(2, 0);
             assert_eq!((switch.common(), switch.writes()), (common, None), "{kept:?}");
-            switch.toll.close();
+            switch.toll.close(true);
             assert_eq!(switch.writes(), writes, "{kept:?}");
         }
+        let after = |what: &dyn Fn(&Toll)| {
+            let switch = switch(Kept::UpTo(328), Lost::AtLeast(34));
+            what(&switch.toll);
+            switch.writes()
+        };
+        assert_eq!(after(&|toll| toll.close(false)), None, "not everybody has counted");
+        let missed = |toll: &Toll| {
+            toll.miss();
+            toll.close(true);
+        };
+        assert_eq!(after(&missed), None, "somebody never saw that term");
     }
 }

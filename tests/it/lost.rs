@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::support::link::{Faults, Link};
-use crate::support::{Client, Proxy, Reply, Stage, call, connect, plain_stage, settle, turn, wait};
+use crate::support::{Client, Counts, Proxy, Reply, Stage, call, connect, plain_stage, settle, turn, wait};
 
 fn last(proxy: &Proxy) -> Value {
     proxy.set()["shards"][0]["last_switch"].clone()
@@ -308,4 +308,49 @@ fn wait_counts_nobody_for_writes_that_are_lost() {
     assert_eq!(call(&mut bereft, "WAIT 1 10000"), Reply::Int(1));
     set(&mut other, "other");
     assert_eq!(call(&mut other, "WAIT 1 10000"), Reply::Int(1));
+}
+
+/// A transaction on a connection of its own whose answer waited for copies in vain.
+#[test]
+fn what_was_answered_without_its_copies_is_its_clients_to_lose() {
+    let _turn = turn();
+    let flags = ["--acks", "1", "--acks-timeout", "200ms", "--acks-on-timeout", "answer", "--on-lost-writes", "close"];
+    let mut scene = Scene::start(&flags);
+    let [mut bereft, mut other] = [scene.proxy.client(), scene.proxy.client()];
+    call(&mut other, "GET nothing");
+    scene.freeze();
+    for line in ["MULTI", "SET lost value", "EXEC"] {
+        assert!(!call(&mut bereft, line).is_error(), "{line}");
+    }
+    scene.fail_over();
+    let (lost, uncertain) = scene.writes();
+    assert_eq!(scene.missing(&["lost".into()]), 1, "nothing is tested");
+    assert_eq!(lost + uncertain, 1);
+    assert_eq!([bereft, other].map(|mut client| client.call(&["PING"]).is_err()), [true, false]);
+}
+
+/// While a script runs the master answers no ROLE; after it the replica is read from again.
+#[test]
+fn a_busy_master_is_asked_again() {
+    let _turn = turn();
+    let mut scene = Scene::start(&[]);
+    let mut direct = scene.stage.nodes[0].connect().expect("the master");
+    call(&mut direct, "CONFIG SET busy-reply-threshold 10");
+    let mut client = scene.proxy.client();
+    set(&mut client, "n");
+    let script = std::thread::spawn(move || direct.call(&["EVAL", "while true do end", "0"]).is_ok());
+    wait("the script", || match call(&mut client, "SET n value").text() {
+        busy if busy.starts_with("BUSY") => Ok(()),
+        other => Err(other),
+    });
+    (0..10).for_each(|_| drop(call(&mut client, "SET n value")));
+    call(&mut scene.stage.nodes[0].connect().expect("the master"), "SCRIPT KILL");
+    assert!(script.join().expect("a thread"));
+    set(&mut client, "n");
+    settle(&mut scene.stage, 0);
+    Counts::reset(&scene.stage);
+    wait("a read at the replica", || match Counts::read(&scene.stage).on(1, "get") {
+        0 => Err(call(&mut client, "GET n").text()),
+        _ => Ok(()),
+    });
 }

@@ -39,6 +39,8 @@ pub struct Part {
     pub bytes: Vec<u8>,
     /// How many replies these are.
     pub replies: u32,
+    /// How many of them acknowledge a write on a connection of the session's own.
+    pub apart: u32,
     /// What waits for nothing, but came behind them.
     pub behind: Vec<u8>,
     /// What the first of them had taken when it came; `None`: that was counted then.
@@ -154,7 +156,18 @@ impl Held {
         if !self.parts.back().is_some_and(may_join) {
             let (need, since) = (self.need, Instant::now());
             let (bytes, behind) = (Vec::new(), Vec::new());
-            self.parts.push_back(Part { mark, term, need, bytes, replies: 0, behind, took, since, torn: false });
+            self.parts.push_back(Part {
+                mark,
+                term,
+                need,
+                bytes,
+                replies: 0,
+                apart: 0,
+                behind,
+                took,
+                since,
+                torn: false,
+            });
         }
         if let Some(last) = self.parts.back_mut() {
             last.bytes.extend_from_slice(bytes);
@@ -169,6 +182,13 @@ impl Held {
         if let Some(last) = self.parts.back_mut() {
             last.behind.extend_from_slice(bytes);
             self.bytes += bytes.len();
+        }
+    }
+
+    /// What was kept last acknowledges a write that no run on its way stands for.
+    pub fn apart(&mut self) {
+        if let Some(last) = self.parts.back_mut() {
+            last.apart += 1;
         }
     }
 
@@ -304,7 +324,18 @@ mod tests {
     }
 
     fn part(mark: Mark, term: u64, need: u32, since: Instant) -> Part {
-        Part { mark, term, need, bytes: Vec::new(), replies: 1, behind: Vec::new(), took: None, since, torn: false }
+        Part {
+            mark,
+            term,
+            need,
+            bytes: Vec::new(),
+            replies: 1,
+            apart: 0,
+            behind: Vec::new(),
+            took: None,
+            since,
+            torn: false,
+        }
     }
 
     #[test]

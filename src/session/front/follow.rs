@@ -67,17 +67,24 @@ impl Front {
         if before == now {
             return;
         }
-        let switch = topology.shards.first().and_then(|shard| shard.switch.as_deref());
-        // What a master that was missed has had of the one before nobody knows: nothing is claimed.
-        if let Some(switch) = switch.filter(|_| before + 1 == now)
-            && let Some(common) = switch.common()
-        {
-            let Loss { lost, uncertain } = self.pool.ledger().loss(before, common);
-            self.cells.count(Count::LostWrites, lost);
-            self.cells.count(Count::UncertainWrites, uncertain);
-            switch.toll.add(lost, uncertain);
-            let close = self.listener.holding.on_lost_writes == OnLostWrites::Close;
-            self.sessions().iter().for_each(|session| session.account_for(before, switch, close));
+        let close = self.listener.holding.on_lost_writes == OnLostWrites::Close;
+        let account = |common| self.sessions().iter().for_each(|session| session.account_for(before, common, close));
+        let ledger = self.pool.ledger();
+        if let Some(switch) = topology.shards.first().and_then(|shard| shard.switch.as_deref()) {
+            match Due::of(before, now, switch.common()) {
+                Due::Count(common) => {
+                    let Loss { lost, uncertain } = ledger.loss(before, common);
+                    self.cells.count(Count::LostWrites, lost);
+                    self.cells.count(Count::UncertainWrites, uncertain);
+                    switch.toll.add(lost, uncertain);
+                    account(Some(common));
+                }
+                Due::Missed if ledger.loss(before, 0) != Loss::default() => {
+                    switch.toll.miss();
+                    account(None);
+                }
+                Due::Missed | Due::Nothing => {}
+            }
         }
         self.begin_term();
     }
@@ -109,6 +116,47 @@ impl Front {
         let topology = self.topology();
         if let Some(shard) = topology.shards.first() {
             self.pool.begin_term(shard.term, &shard.lineage.id, shard.writes == Writes::Held);
+        }
+    }
+}
+
+/// What a worker has to say when it sees another term.
+#[derive(Debug, PartialEq, Eq)]
+enum Due {
+    /// Nothing was acknowledged before, or nobody can compare.
+    Nothing,
+    /// What the new master has is all up to this offset of the term before.
+    Count(u64),
+    /// What a master that was never seen had of the one before nobody knows here.
+    Missed,
+}
+
+impl Due {
+    /// `common`: what the master of the term `now` has of the one right before it.
+    fn of(before: u64, now: u64, common: Option<u64>) -> Self {
+        match common {
+            _ if before == 0 || now <= before => Due::Nothing,
+            _ if before + 1 < now => Due::Missed,
+            common => common.map_or(Due::Nothing, Due::Count),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_master_that_was_never_seen_is_not_passed_over() {
+        for (before, now, common, due) in [
+            (0, 3, Some(70), Due::Nothing),
+            (1, 1, Some(70), Due::Nothing),
+            (1, 2, Some(70), Due::Count(70)),
+            (1, 2, None, Due::Nothing),
+            (1, 3, Some(70), Due::Missed),
+            (1, 3, None, Due::Missed),
+        ] {
+            assert_eq!(Due::of(before, now, common), due, "{before} {now} {common:?}");
         }
     }
 }
