@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 
 use super::clock::Reading;
 use super::flight::{Entry, Flight, Own};
-use super::ledger::Log;
+use super::ledger::{Before, Log};
 use super::pool::{Tally, Verdict};
 use super::worth::Worth;
 use super::{Lost, Manner, Receiver, Target, Times};
@@ -269,7 +269,7 @@ impl Conn {
     }
 
     fn ask_role(&self, shared: &mut Shared, term: u32, now: Tick) {
-        shared.ask_role(self.tally.origins.question(), term, self.tally.ledger.apart(), now);
+        shared.ask_role(self.tally.origins.question(), term, self.tally.ledger.before(), now);
         self.in_flight.set(self.in_flight.get() + 1);
     }
 
@@ -349,6 +349,7 @@ impl Conn {
                 to.lost(&Lost { written, unwritten, torn, whole }, self.target.node);
             }
         }
+        self.end_account();
     }
 
     /// Tells everybody that the node refused the login they share.
@@ -359,6 +360,7 @@ impl Conn {
         for to in flight.entries.into_iter().filter_map(|e| e.to) {
             to.rejected();
         }
+        self.end_account();
     }
 
     #[inline]
@@ -422,10 +424,10 @@ impl Shared {
         self.db = db;
     }
 
-    fn ask_role(&mut self, question: &'static [u8], term: u32, apart: u64, now: Tick) {
+    fn ask_role(&mut self, question: &'static [u8], term: u32, before: Before, now: Tick) {
         self.asked = (now, self.serial);
         let wrote = std::mem::take(&mut self.unread) > 0;
-        self.roles.push_back(Question { term, covers: self.serial, wrote, apart });
+        self.roles.push_back(Question { term, covers: self.serial, wrote, before });
         let entry = Entry {
             to: None,
             left: 1,

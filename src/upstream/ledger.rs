@@ -123,12 +123,23 @@ pub struct Log {
     open: Writes,
     /// What the node had reached before the first write that is in no span.
     low: u64,
+    /// Its connection has ended, as the so manieth.
+    over: Option<u64>,
+}
+
+/// What had come to pass before a question was asked.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Before {
+    /// Writes acknowledged on connections of sessions' own.
+    apart: u64,
+    /// Connections ended.
+    over: u64,
 }
 
 impl Log {
     fn enter(&mut self, term: u64) {
         if self.term < term {
-            *self = Self { id: self.id, term, ..Self::default() };
+            *self = Self { id: self.id, term, over: self.over, ..Self::default() };
         }
     }
 
@@ -189,6 +200,11 @@ impl Log {
         self.all().find(|span| span.upto >= serial).map_or(Fate::Uncertain, |span| span.fate(common))
     }
 
+    /// No connection will ask behind what it acknowledged last.
+    fn is_orphan(&self) -> bool {
+        self.over.is_some() && self.open != Writes::default()
+    }
+
     /// All of it as one span.
     fn sum(&self) -> Option<Span> {
         self.all().filter(|span| span.writes != Writes::default()).reduce(Span::join)
@@ -202,6 +218,10 @@ pub struct Ledger {
     /// Acknowledged on connections of sessions' own, numbered one by one.
     apart: RefCell<Log>,
     acknowledged_apart: Cell<u64>,
+    /// Connections that have ended.
+    over: Cell<u64>,
+    /// There is a log that waits for another connection's question.
+    orphans: Cell<bool>,
     /// What belongs to no log that is still kept.
     rest: RefCell<Log>,
     last_id: Cell<u64>,
@@ -210,19 +230,32 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// A log for a new connection.
+    /// A log for a new connection, until [`Ledger::end`].
     pub fn open(&self) -> Rc<RefCell<Log>> {
         self.last_id.set(self.last_id.get() + 1);
         let log = Rc::new(RefCell::new(Log { id: self.last_id.get(), ..Log::default() }));
         let mut logs = self.logs.borrow_mut();
         logs.push(Rc::clone(&log));
-        if logs.iter().filter(|log| Rc::strong_count(log) == 1).count() > GONE
-            && let Some(oldest) = logs.iter().position(|log| Rc::strong_count(log) == 1)
-        {
-            let oldest = logs.remove(oldest);
-            self.put_away(&oldest.borrow());
+        let is_over = |log: &Rc<RefCell<Log>>| log.borrow().over.is_some();
+        if logs.iter().filter(|log| is_over(log)).count() > GONE {
+            // First what needs no answer any more.
+            let spare = logs.iter().position(|log| is_over(log) && !log.borrow().is_orphan());
+            if let Some(oldest) = spare.or_else(|| logs.iter().position(is_over)) {
+                let oldest = logs.remove(oldest);
+                self.put_away(&oldest.borrow());
+            }
         }
         log
+    }
+
+    /// The log's connection is over. True: what it acknowledged last waits for another connection's question.
+    pub fn end(&self, log: &RefCell<Log>) -> bool {
+        let log = &mut *log.borrow_mut();
+        self.over.set(self.over.get() + 1);
+        log.over = Some(self.over.get());
+        let orphan = log.is_orphan() && log.term == self.apart.borrow().term;
+        self.orphans.set(self.orphans.get() || orphan);
+        orphan
     }
 
     fn put_away(&self, log: &Log) {
@@ -255,20 +288,25 @@ impl Ledger {
         Place { term, log: 0, serial }
     }
 
-    /// How many of these there are, before a question.
-    pub fn apart(&self) -> u64 {
-        self.acknowledged_apart.get()
+    /// What a question that is asked now is behind.
+    pub fn before(&self) -> Before {
+        Before { apart: self.acknowledged_apart.get(), over: self.over.get() }
     }
 
-    /// Their term, while some of them are in no span; else 0.
+    /// The present term, while there is something that any connection may ask behind; else 0.
     pub fn open_apart(&self) -> u32 {
         let apart = self.apart.borrow();
-        if apart.open.sure > 0 { u32::try_from(apart.term).unwrap_or(u32::MAX) } else { 0 }
+        let any = apart.open.sure > 0 || self.orphans.get();
+        if any { u32::try_from(apart.term).unwrap_or(u32::MAX) } else { 0 }
     }
 
-    /// A node showed `offset` when asked after `apart` of these.
-    pub fn read(&self, term: u64, offset: u64, apart: u64) {
+    /// A node showed `offset` when it was asked `before` what came later.
+    pub fn read(&self, term: u64, offset: u64, before: Before) {
         self.furthest.note(term, offset);
+        if self.orphans.get() {
+            self.read_orphans(term, offset, before);
+        }
+        let apart = before.apart;
         let log = &mut *self.apart.borrow_mut();
         let later = self.acknowledged_apart.get() - apart;
         if log.term == term && log.open.sure > later {
@@ -276,6 +314,19 @@ impl Ledger {
             log.open.sure = later;
             log.close(apart, offset, Writes { sure: covered, unsure: 0 });
         }
+    }
+
+    #[cold]
+    fn read_orphans(&self, term: u64, offset: u64, before: Before) {
+        let mut left = false;
+        for log in self.logs.borrow().iter() {
+            let log = &mut *log.borrow_mut();
+            if log.is_orphan() && log.over.is_some_and(|over| over <= before.over) {
+                log.read(term, offset, u64::MAX);
+            }
+            left |= log.is_orphan();
+        }
+        self.orphans.set(left);
     }
 
     /// What a master that has everything up to `common` has of what was acknowledged in `term`.
@@ -299,16 +350,22 @@ impl Ledger {
             return self.apart.borrow().fate(place.serial, common);
         }
         let logs = self.logs.borrow();
-        let log = logs.iter().find(|log| log.borrow().id == place.log);
-        let log = log.map(|log| log.borrow()).filter(|log| log.term == place.term);
-        log.map_or(Fate::Uncertain, |log| log.fate(place.serial, common))
+        match logs.binary_search_by_key(&place.log, |log| log.borrow().id) {
+            Ok(at) => {
+                let log = logs[at].borrow();
+                if log.term == place.term { log.fate(place.serial, common) } else { Fate::Uncertain }
+            }
+            // It was put away: what holds for all of those holds for it.
+            Err(_) => self.rest.borrow().sum().map_or(Fate::Uncertain, |rest| rest.fate(common)),
+        }
     }
 
     /// What was acknowledged in the terms before is of no interest any more. Until it is said that one has begun, nothing of
     /// it drives out what has yet to be counted.
     pub fn begin(&self, term: u64) {
         let mut logs = self.logs.borrow_mut();
-        logs.retain(|log| Rc::strong_count(log) > 1);
+        logs.retain(|log| log.borrow().over.is_none());
+        self.orphans.set(false);
         logs.iter().for_each(|log| log.borrow_mut().enter(term));
         self.apart.borrow_mut().enter(term);
         self.rest.borrow_mut().enter(term);
@@ -448,18 +505,18 @@ mod tests {
         assert_eq!(ledger.acknowledge_apart(1, 10), Place::default());
         ledger.begin(1);
         ledger.acknowledge_apart(1, 10);
-        let before = ledger.apart();
+        let before = ledger.before();
         let second = ledger.acknowledge_apart(1, 30);
         ledger.read(1, 40, before);
         assert_eq!(ledger.open_apart(), 1);
         assert_eq!((ledger.loss(1, 40), ledger.loss(1, 5)), (loss(0, 1), loss(2, 0)));
         assert_eq!(ledger.fate(second, 40), Fate::Uncertain);
-        ledger.read(1, 60, ledger.apart());
+        ledger.read(1, 60, ledger.before());
         assert_eq!(ledger.open_apart(), 0);
         assert_eq!((ledger.loss(1, 40), ledger.loss(1, 60)), (loss(0, 1), loss(0, 0)));
         assert_eq!(ledger.fate(second, 60), Fate::Kept);
         // A question behind nothing new.
-        ledger.read(1, 70, ledger.apart());
+        ledger.read(1, 70, ledger.before());
         assert_eq!(ledger.loss(1, 60), loss(0, 0));
     }
 
@@ -473,16 +530,38 @@ mod tests {
             log.borrow_mut().resume(1, 10 * n);
             log.borrow_mut().acknowledge(1, sure(1));
             log.borrow_mut().read(1, 10 * n + 5, 1);
+            assert!(!ledger.end(&log), "all is read");
         }
         assert!(ledger.logs.borrow().len() <= GONE + 1);
         assert_eq!((ledger.loss(1, 0), ledger.loss(1, u64::MAX)), (loss(logs, 0), loss(0, 0)));
         assert_eq!(ledger.loss(2, 0), loss(0, 0));
         let gone = Place { term: 1, log: 1, serial: 1 };
         let known = Place { log: logs, ..gone };
-        assert_eq!([gone, known].map(|place| ledger.fate(place, 0)), [Fate::Uncertain, Fate::Lost]);
+        assert_eq!([gone, known].map(|place| ledger.fate(place, 15)), [Fate::Uncertain, Fate::Lost]);
+        assert_eq!([gone, known].map(|place| ledger.fate(place, u64::MAX - 1)), [Fate::Kept, Fate::Kept]);
         ledger.acknowledge_within(1, 7, sure(4));
         assert_eq!((ledger.loss(1, 7), ledger.loss(1, 6)), (loss(logs, 0), loss(logs, 4)));
         ledger.begin(2);
         assert_eq!(ledger.loss(1, 0), loss(0, 0));
+    }
+
+    #[test]
+    fn what_a_connection_acknowledged_last_is_covered_by_what_another_is_asked_after_its_end() {
+        let ledger = Ledger::default();
+        ledger.begin(1);
+        let log = ledger.open();
+        log.borrow_mut().resume(1, 10);
+        log.borrow_mut().acknowledge(1, Writes { sure: 2, unsure: 1 });
+        let place = Place { term: 1, log: log.borrow().id(), serial: 1 };
+        let early = ledger.before();
+        assert!(ledger.end(&log));
+        ledger.read(1, 40, early);
+        assert_eq!((ledger.open_apart(), ledger.loss(1, 40), ledger.fate(place, 40)), (1, loss(0, 3), Fate::Uncertain));
+        ledger.read(1, 60, ledger.before());
+        assert_eq!((ledger.open_apart(), ledger.loss(1, 60), ledger.fate(place, 60)), (0, loss(0, 0), Fate::Kept));
+        assert_eq!((ledger.loss(1, 10), ledger.fate(place, 10)), (loss(2, 1), Fate::Lost));
+        // Another term's ended connections ask for nothing, though somebody still holds them.
+        ledger.begin(2);
+        assert_eq!((ledger.open_apart(), ledger.logs.borrow().len()), (0, 0));
     }
 }

@@ -26,6 +26,8 @@ use crate::metrics::{Cells, Clock, Count, MAX_NODES};
 const BACKOFF: Duration = Duration::from_millis(20);
 /// What writes were acknowledged without a ROLE behind them is asked for this much later.
 const AUDIT: Duration = Duration::from_millis(2);
+/// And where no connection can be asked, again after this long.
+const AGAIN: Duration = Duration::from_millis(100);
 /// Idle leased connections kept per lane and node.
 const IDLE_LEASES: usize = 16;
 
@@ -162,20 +164,29 @@ impl Pool {
 
     /// Asks for the offsets behind acknowledged writes that no flush asks for, for ever.
     pub async fn audit(self: Rc<Self>) {
+        // A node that had no connection to be asked on.
+        let mut left = None;
         loop {
-            self.tally.owed.notified().await;
-            tokio::time::sleep(AUDIT).await;
-            let Some(node) = self.tally.owing.take() else { continue };
-            // Any connection tells what was acknowledged apart.
-            let mut apart = self.tally.ledger.open_apart();
-            for slots in self.lanes.borrow_mut().iter_mut() {
-                for conn in slots.shared.get(usize::from(node)).into_iter().flatten() {
-                    if conn.catch_up(apart) {
-                        apart = 0;
-                    }
+            tokio::select! {
+                () = self.tally.owed.notified() => tokio::time::sleep(AUDIT).await,
+                () = tokio::time::sleep(AGAIN), if left.is_some() => {}
+            }
+            let Some(node) = self.tally.owing.take().or(left.take()) else { continue };
+            left = (!self.ask_behind(node)).then_some(node);
+        }
+    }
+
+    /// False: of what any connection may ask for none does.
+    fn ask_behind(&self, node: u16) -> bool {
+        let mut apart = self.tally.ledger.open_apart();
+        for slots in self.lanes.borrow_mut().iter_mut() {
+            for conn in slots.shared.get(usize::from(node)).into_iter().flatten() {
+                if conn.catch_up(apart) {
+                    apart = 0;
                 }
             }
         }
+        apart == 0
     }
 
     /// Resolves after one or more connections have a new [`super::Reading`].

@@ -354,3 +354,28 @@ fn a_busy_master_is_asked_again() {
         _ => Ok(()),
     });
 }
+
+/// Connections are retired while others' writes on them are acknowledged and not asked behind yet.
+#[test]
+fn what_a_retired_connection_acknowledged_is_not_uncertain_for_ever() {
+    let _turn = turn();
+    let mut scene = Scene::start(&["--on-lost-writes", "close"]);
+    let mut clients: Vec<Client> = (0..8).map(|_| scene.proxy.client()).collect();
+    let mut caller = scene.proxy.client();
+    let sha = call(&mut caller, "SCRIPT LOAD return(1)").text();
+    let connects = || scene.proxy.metric("redweir_upstream_connects_total", &[]);
+    let before = connects();
+    for round in 0..40 {
+        call(&mut scene.stage.nodes[0].connect().expect("the master"), "SCRIPT FLUSH");
+        for client in &mut clients {
+            set(client, &format!("n:{round}"));
+        }
+        assert_eq!(call(&mut caller, &format!("EVALSHA {sha} 0")), Reply::Int(1));
+    }
+    assert!(connects() >= before + 32.0, "no connection was retired");
+    settle(&mut scene.stage, 0);
+    std::thread::sleep(Duration::from_millis(300));
+    scene.fail_over();
+    assert_eq!(scene.writes(), (0, 0));
+    assert!(clients.iter_mut().all(|client| client.call(&["PING"]).is_ok()));
+}

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use super::{Conn, Shared};
 use crate::metrics::Tick;
 use crate::upstream::flight::Entry;
-use crate::upstream::ledger::{Log, Place, Writes, Written};
+use crate::upstream::ledger::{Before, Log, Place, Writes, Written};
 
 /// Between two ROLEs for the sake of writes alone.
 const PERIOD_NS: u64 = 2_000_000;
@@ -25,8 +25,8 @@ pub(super) struct Question {
     pub covers: u64,
     /// There are writes among these that no earlier one covers: the node is master.
     pub wrote: bool,
-    /// How many writes had been acknowledged on other connections.
-    pub apart: u64,
+    /// What of other connections it is behind.
+    pub before: Before,
 }
 
 impl Conn {
@@ -85,6 +85,13 @@ impl Conn {
         }
     }
 
+    /// Nothing more will be acknowledged here, nor asked: the rest is for any other connection to ask behind.
+    pub(super) fn end_account(&self) {
+        if self.log.get().is_some_and(|log| self.tally.ledger.end(log)) {
+            self.tally.owe(self.target.node);
+        }
+    }
+
     fn acknowledge(&self, written: Written, writes: Writes) {
         self.log().borrow_mut().acknowledge(u64::from(written.term), writes);
     }
@@ -95,7 +102,7 @@ impl Conn {
         if question.wrote {
             let term = u64::from(question.term);
             self.log().borrow_mut().read(term, offset, question.covers);
-            self.tally.ledger.read(term, offset, question.apart);
+            self.tally.ledger.read(term, offset, question.before);
         }
     }
 
