@@ -20,8 +20,11 @@ use super::switchover::{
 };
 use crate::config::Source;
 use crate::metrics::{self, Outcome};
-use crate::topology::{Hold, NodeId};
+use crate::topology::{Hold, NodeId, NodeState};
 
+/// A replica that lost its link is back within a second or two, and its master names it only once it has acknowledged
+/// something, which it does once a second.
+const CLOSE: Duration = Duration::from_secs(3);
 /// Acts that may wait for the hands: the next one, and the way back.
 const ACTS: usize = 4;
 
@@ -31,10 +34,14 @@ pub(super) struct Planned {
     back: mpsc::Sender<Message>,
     number: u64,
     ongoing: Option<Ongoing>,
+    /// Asked for at that time, and the replica is not ready yet.
+    waiting: Option<(Order, Instant)>,
 }
 
 struct Ongoing {
     switchover: Switchover,
+    /// The master it began with.
+    from: NodeId,
     acts: mpsc::Sender<Act>,
     say: mpsc::Sender<Line>,
     begun: Instant,
@@ -53,7 +60,7 @@ impl Ongoing {
 
 impl Planned {
     pub(super) fn new(back: mpsc::Sender<Message>) -> Self {
-        Self { back, number: 0, ongoing: None }
+        Self { back, number: 0, ongoing: None, waiting: None }
     }
 
     fn switchover(&self) -> Option<&Switchover> {
@@ -77,15 +84,19 @@ impl Planned {
 impl Keeper {
     pub(super) fn heed(&mut self, message: Message, now: Instant) {
         match message {
-            Message::Order(order) => self.begin(order, now),
+            Message::Order(order) => self.begin(order, now, now),
             Message::Report(report) => self.learn(report, now),
         }
     }
 
-    fn begin(&mut self, order: Order, now: Instant) {
+    fn begin(&mut self, order: Order, asked: Instant, now: Instant) {
         let set = &self.world.set.name;
         let (plan, target) = match self.plan(&order.wish) {
             Ok(plan) => plan,
+            Err(_) if now.saturating_duration_since(asked) < CLOSE && self.is_close(&order.wish) => {
+                self.planned.waiting = Some((order, asked));
+                return;
+            }
             Err(why) => {
                 tracing::warn!(%set, %why, "switchover refused");
                 metrics::switchover(set, Outcome::Refused);
@@ -97,16 +108,17 @@ impl Keeper {
         let (acts, receiver) = mpsc::channel(ACTS);
         let by_sentinel = plan.sentinel.is_some();
         self.planned.number += 1;
+        let from = plan.master.id;
         tokio::spawn(hands::run(plan, self.planned.number, receiver, self.planned.back.clone()));
         let switchover = Switchover::new(target, by_sentinel, order.wish.limit, now);
         let _ = acts.try_send(Act::Prepare);
         self.planned.ongoing =
-            Some(Ongoing { switchover, acts, say: order.say, begun: now, held_epoch: None, held: None });
+            Some(Ongoing { switchover, from, acts, say: order.say, begun: now, held_epoch: None, held: None });
     }
 
     /// What is to be done, and who must become master (`None`: whom Sentinel chooses); or why it cannot begin.
     fn plan(&self, wish: &Wish) -> Result<(Plan, Option<NodeId>), String> {
-        if self.planned.ongoing.is_some() {
+        if self.planned.ongoing.is_some() || self.planned.waiting.is_some() {
             return Err("another switchover goes on".into());
         }
         if let Some(why) = self.held() {
@@ -155,6 +167,26 @@ impl Keeper {
         Candidate { post: post(member), unfit, named: named.map(|r| split(r)), applied: member.applied }
     }
 
+    /// One that could take over follows the master, and is about to be linked, or to be named by it.
+    fn is_close(&self, wish: &Wish) -> bool {
+        let reign = self.world.reign.as_ref().and_then(|reign| self.world.member(reign.node));
+        let wanted = wish.to.as_ref().and_then(|address| self.world.resolve(address));
+        let follows = |member: &&Member, master: &Member| match &member.role {
+            Some(Role::Replica { of, .. }) => self.world.resolve(of) == Some(master.id),
+            _ => false,
+        };
+        let idle = self.planned.ongoing.is_none() && self.planned.waiting.is_none();
+        let Some(master) = reign.filter(|_| idle && self.held().is_none()) else { return false };
+        let mut close = self.world.members.iter().filter(|m| wanted.is_none_or(|id| id == m.id) && follows(m, master));
+        close.any(|m| {
+            let candidate = self.candidate(m, master);
+            match candidate.unfit {
+                None => candidate.named.is_none(),
+                Some(state) => state == NodeState::Unlinked.label(),
+            }
+        })
+    }
+
     /// A Sentinel that can be told; `None` where there are none.
     fn watchers(&self) -> Result<Option<Watchers>, String> {
         let set = &self.world.set;
@@ -190,6 +222,10 @@ impl Keeper {
     /// Tells the switchover what happened and does what follows.
     pub(super) fn further(&mut self, event: Event, now: Instant) {
         let Some(ongoing) = &mut self.planned.ongoing else { return };
+        if event == Event::Switched(ongoing.from) {
+            // A FAILOVER that was given up: its master begins another line. Whoever asked for it is told by the node itself.
+            return;
+        }
         let held = ongoing.switchover.held(now);
         let next = ongoing.switchover.take(event, now);
         let act = match next {
@@ -237,6 +273,9 @@ impl Keeper {
 
     /// Once a turn: whether the workers have let go, and whether its time is up.
     pub(super) fn attend(&mut self, now: Instant) {
+        if let Some((order, asked)) = self.planned.waiting.take() {
+            self.begin(order, asked, now);
+        }
         let shown = self.shown_hold();
         let Some(ongoing) = &mut self.planned.ongoing else { return };
         if matches!(ongoing.switchover.step(), Step::Draining | Step::Letting)

@@ -67,8 +67,10 @@ pub fn choose(candidates: &[Candidate], wanted: Option<NodeId>) -> Result<&Candi
     }
     let fit = candidates.iter().filter(|c| c.unfit.is_none() && c.named.is_some());
     fit.max_by_key(|c| (c.applied, std::cmp::Reverse(c.post.id))).ok_or_else(|| {
-        let all: Vec<_> =
-            candidates.iter().map(|c| format!("{} is {}", name(c), c.unfit.unwrap_or("chained"))).collect();
+        let all: Vec<_> = candidates
+            .iter()
+            .map(|c| format!("{} is {}", name(c), c.unfit.unwrap_or("not named by the master")))
+            .collect();
         let all = if all.is_empty() { "there are none".to_owned() } else { all.join(", ") };
         format!("no replica can take over: {all}")
     })
@@ -106,7 +108,7 @@ mod tests {
             assert_eq!(found, expected.map_err(str::to_owned), "{wanted:?}");
         }
         let none = choose(&all[3..], None).unwrap_err();
-        assert_eq!(none, "no replica can take over: n:4 is lagging, n:5 is chained");
+        assert_eq!(none, "no replica can take over: n:4 is lagging, n:5 is not named by the master");
         assert_eq!(choose(&[], None).unwrap_err(), "no replica can take over: there are none");
     }
 }
