@@ -98,11 +98,10 @@ async fn kill_9_under_three_sentinels() {
     let back = watch.until("the old master is fenced", |t| state(t, &old) == Some(NodeState::Fenced)).await;
     assert_eq!(master(&back), Some(new.clone()));
     set.nodes[0].tell(&["REPLICAOF", "127.0.0.1", new.rsplit(':').next().unwrap()]);
-    // The one that takes writes is Sentinel's: the promoted one, unless a Sentinel that was kept waiting lost it again.
-    wait("all follow the master that Sentinel names", || {
-        let t = watch.view.load();
-        master(&t).is_some() && master(&t) == set.named() && readers(&t).len() == 3 && readers(&t).contains(&old)
-    });
+    let t = watch.until_open(3).await;
+    assert_eq!(master(&t), Some(new));
+    assert!(readers(&t).contains(&old));
+    wait("the Sentinels name it, too", || set.named() == master(&t));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

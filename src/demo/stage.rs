@@ -165,7 +165,8 @@ impl Stage {
         Ok(())
     }
 
-    /// The same for one replica.
+    /// The same for one replica, which its master counts among those that have what it wrote, too: it does so a little after the
+    /// replica calls its link up, and until then a WAIT counts it out.
     ///
     /// # Errors
     /// Not within 40 s.
@@ -174,10 +175,22 @@ impl Stage {
         wait(READY_WITHIN, "replication", || {
             let applied = self.offset(replica, "slave_repl_offset")?;
             match self.info(replica, "master_link_status")?.as_str() {
-                "up" if applied >= produced => Ok(()),
-                status => Err(format!("node {replica}: link {status}, at {applied} of {produced}")),
+                "up" if applied >= produced => {}
+                status => return Err(format!("node {replica}: link {status}, at {applied} of {produced}")),
             }
+            let online = format!("port={},state=online,", self.announced_port(replica)?);
+            let named = self.replication(master)?.contains(&online);
+            named.then_some(()).ok_or_else(|| format!("node {replica}: node {master} has no {online} yet"))
         })
+    }
+
+    /// The port by which its master names it.
+    fn announced_port(&self, index: usize) -> Result<u16, String> {
+        let node = self.node(index)?;
+        let reply = node.connect().and_then(|mut c| c.call(&["CONFIG", "GET", "replica-announce-port"]));
+        let items = reply.map_err(|e| format!("{}: {e}", node.address()))?;
+        let announced = items.items().get(1).and_then(|port| port.text().parse().ok()).filter(|port| *port != 0);
+        Ok(announced.unwrap_or(node.port))
     }
 
     /// One field of a node's `INFO replication`.
@@ -185,11 +198,19 @@ impl Stage {
     /// # Errors
     /// It does not answer or has no such field: in words, with the end of its log.
     pub fn info(&self, index: usize, field: &str) -> Result<String, String> {
-        let node = self.nodes.get(index).ok_or_else(|| format!("there is no node {index}"))?;
-        let reply = node.connect().and_then(|mut c| c.call(&["INFO", "replication"]));
-        let text = reply.map_err(|e| format!("{}: {e} ({})", node.address(), node.log_tail()))?.text();
+        let text = self.replication(index)?;
         let value = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
-        value.map(str::to_owned).ok_or_else(|| format!("{}: no {field} yet", node.address()))
+        value.map(str::to_owned).ok_or_else(|| format!("node {index}: no {field} yet"))
+    }
+
+    fn replication(&self, index: usize) -> Result<String, String> {
+        let node = self.node(index)?;
+        let reply = node.connect().and_then(|mut c| c.call(&["INFO", "replication"]));
+        Ok(reply.map_err(|e| format!("{}: {e} ({})", node.address(), node.log_tail()))?.text())
+    }
+
+    fn node(&self, index: usize) -> Result<&Node, String> {
+        self.nodes.get(index).ok_or_else(|| format!("there is no node {index}"))
     }
 
     fn offset(&self, index: usize, field: &str) -> Result<u64, String> {

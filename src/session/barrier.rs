@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 use super::pin::timeout;
 use super::pubsub::Frame;
 use super::state::{State, Unblock};
-use super::{Session, errors};
+use super::{Session, errors, filter};
 use crate::command::{self, Verdict};
 use crate::resp::{Args, encode};
 use crate::route::Want;
-use crate::upstream::{Lane, Lease};
+use crate::upstream::Lease;
 
 /// Raises the connection's replication offset to the master's present one.
 pub const FENCE: &[u8] = b"*3\r\n$7\r\nPUBLISH\r\n$13\r\nredweir:fence\r\n$0\r\n\r\n";
@@ -26,15 +26,22 @@ const LOOK: Duration = Duration::from_millis(50);
 /// for what it asks next is about what it wrote since. `None`: it is no WAIT, or none that a node would take.
 pub fn none(verdict: &Verdict, request: &[u8]) -> Option<&'static [u8]> {
     let wanted = Args::new(request).skip(1).map(number).collect::<Option<Vec<_>>>()?;
-    match (verdict.command?.name, wanted.len()) {
-        ("wait", 2) => Some(b":0\r\n"),
-        ("waitaof", 3) => Some(b"*2\r\n:0\r\n:0\r\n"),
+    let none = nobody(verdict.command?.name)?;
+    // A number for each that it counts, and the timeout.
+    (wanted.len() == none.iter().filter(|b| **b == b':').count() + 1).then_some(none)
+}
+
+/// That none have acknowledged, as WAIT and WAITAOF say it.
+pub fn nobody(name: &str) -> Option<&'static [u8]> {
+    match name {
+        "wait" => Some(b":0\r\n"),
+        "waitaof" => Some(b"*2\r\n:0\r\n:0\r\n"),
         _ => None,
     }
 }
 
 fn number(word: &[u8]) -> Option<i64> {
-    std::str::from_utf8(word).ok()?.parse().ok().filter(|n| *n >= 0)
+    filter::integer(word).filter(|n| *n >= 0)
 }
 
 /// Fewer have answered than were asked for: time was up, or somebody let it go.
@@ -106,8 +113,7 @@ impl Session {
     }
 
     async fn fenced(&self, request: &[u8]) -> io::Result<Vec<u8>> {
-        let own = Lane { login: self.front.node_login.clone(), resp: 2, no_touch: false, import_source: false };
-        let lane = self.front.pool.lane(own);
+        let lane = self.front.pool.lane(self.front.own_lane());
         let target = self.front.target(Want::Master).ok_or(io::ErrorKind::NotConnected)?;
         let mut lease: Lease = self.front.pool.lease(lane, &target).await.map_err(io::Error::other)?;
         let fenced = self.exchange(&mut lease, Want::Master, FENCE).await?;

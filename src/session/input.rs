@@ -3,11 +3,12 @@
 //! The session's one task runs this. Must not block and must not decode more than a request's name.
 //! Invariant: requests are taken in order; what cannot go on its way stays in `input` and is looked at again.
 
+mod parked;
+
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
 
 use tokio_util::io::poll_read_buf;
 
@@ -15,13 +16,10 @@ use super::dispatch::{Go, Run};
 use super::front::SCRATCH;
 use super::kind::Kind;
 use super::state::{Park, Silence, State};
-use super::{Session, Turn, errors, unit};
+use super::{Session, Turn, unit};
 use crate::metrics::{Count, Tick};
 use crate::resp::{Args, Scan, encode, inline};
 use crate::socket;
-
-/// A connection attempt to the master failed: look again this much later, even if nothing changes.
-const RETRY: Duration = Duration::from_millis(20);
 
 /// Read beyond what is missing of a request.
 const SPARE: usize = 4096;
@@ -342,88 +340,6 @@ impl Session {
                 Err((at, Stop::Parked))
             }
         }
-    }
-
-    fn park(&self, s: &mut State, park: Park, bytes: usize) {
-        s.park = park;
-        if park != Park::Hold {
-            return;
-        }
-        if s.stuck_since.is_none() {
-            s.stuck_since = Some(Instant::now());
-            s.stuck_at = self.front.clock.now();
-        }
-        if s.reserved == 0 {
-            self.front.cells.count(Count::Held, 1);
-            if bytes > self.front.listener.holding.session_bytes || !self.front.reserve_hold(bytes) {
-                s.refusing = true;
-                return;
-            }
-            s.reserved = bytes.max(1);
-            self.front.cells.began_to_hold(s.reserved as u64);
-        }
-    }
-
-    /// Whether what the session waited for has come.
-    fn poll_unpark(&self, s: &mut State, cx: &mut Context<'_>) -> bool {
-        match s.park {
-            Park::Not => {}
-            Park::Drain if s.in_flight > 0 => return false,
-            Park::Drain => s.silence.end_next(),
-            Park::Hold => {
-                let since = s.stuck_since.unwrap_or_else(Instant::now);
-                if since.elapsed() >= self.front.listener.hold {
-                    s.refusing = true;
-                } else if s.timer.is_none() && !s.refusing {
-                    self.front.wait_for_change(self.id, cx.waker(), &mut s.round);
-                    let left = self.front.listener.hold.saturating_sub(since.elapsed());
-                    // While writes are held only news can help; a node that could not be dialled is tried again.
-                    let pause = if self.front.is_held() { left } else { left.min(RETRY) };
-                    let mut timer = Box::pin(tokio::time::sleep(pause));
-                    let early = timer.as_mut().poll(cx).is_ready();
-                    s.timer = Some(timer);
-                    return early;
-                }
-            }
-        }
-        s.timer = None;
-        s.park = Park::Not;
-        s.rescan = true;
-        true
-    }
-
-    /// The session's requests go on (or are refused): give its place in the queue back.
-    pub(super) fn unhold(&self, s: &mut State, released: bool) {
-        if s.reserved > 0 {
-            let cells = &self.front.cells;
-            cells.ended_to_hold(s.reserved as u64);
-            self.front.release_hold(if s.reserved > 1 { s.reserved } else { 0 });
-            s.reserved = 0;
-            if released {
-                cells.count(Count::Released, 1);
-            }
-        }
-    }
-
-    /// Everything that was held is refused, and what could still go on its way is answered: what comes now has its own time.
-    #[inline]
-    fn end_refusal(&self, s: &mut State) {
-        if s.refusing && s.in_flight == 0 && !s.must_send_again() {
-            self.unhold(s, false);
-            (s.refusing, s.stuck_since, s.tries) = (false, None, 0);
-            s.short_of_replicas = false;
-        }
-    }
-
-    fn refuse_held(&self, s: &mut State) {
-        self.front.cells.count(Count::RefusedHold, 1);
-        let text = match s.reserved {
-            0 => errors::HOLD_FULL.to_vec(),
-            _ if s.short_of_replicas => errors::NO_GOOD_REPLICAS.to_vec(),
-            _ => errors::hold_expired(self.front.listener.hold),
-        };
-        self.push(s, &text);
-        s.silence.end_next();
     }
 
     /// Writes what is queued. `Err`: the client is gone.

@@ -8,7 +8,6 @@ use super::state::State;
 use super::{Session, errors};
 use crate::config::Login;
 use crate::resp::{Args, Violation};
-
 use crate::route::Want;
 use crate::upstream::{Lane, Lease};
 

@@ -16,7 +16,7 @@ use crate::config::Share;
 use crate::metrics::Count;
 use crate::resp::{Args, encode, request};
 use crate::route::Want;
-use crate::upstream::{Lane, Lease, Refused};
+use crate::upstream::{Lease, Refused};
 
 /// Between two batches.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -140,8 +140,7 @@ impl Front {
     /// Sends what was noted, batch by batch, for ever. Nothing to do where nothing is sampled.
     pub async fn keep_warm(self: Rc<Self>) {
         let Some(touch) = &self.touch else { return };
-        let own = Lane { login: self.node_login.clone(), resp: 2, no_touch: false, import_source: false };
-        let lane = self.pool.lane(own);
+        let lane = self.pool.lane(self.own_lane());
         let mut full = Batch::default();
         let mut complained = false;
         loop {

@@ -19,7 +19,7 @@ use crate::session::pin::again::{self, Again};
 use crate::session::pin::{Pin, timeout, tracked};
 use crate::session::pubsub::Frame;
 use crate::session::state::{State, Unblock};
-use crate::session::{Session, errors};
+use crate::session::{Session, barrier, errors};
 use crate::upstream::{Lease, Target};
 
 /// What a node that has lost its role is given to answer what is already there.
@@ -99,10 +99,7 @@ impl Repeat {
         match how {
             Unblock::Error => errors::UNBLOCKED,
             // No node says how many replicas have acknowledged: none, to be on the safe side.
-            Unblock::Timeout if self.name() == "wait" => b":0\r\n",
-            Unblock::Timeout if self.name() == "waitaof" => b"*2\r\n:0\r\n:0\r\n",
-            Unblock::Timeout if resp >= 3 => b"_\r\n",
-            Unblock::Timeout => b"*-1\r\n",
+            Unblock::Timeout => barrier::nobody(self.name()).unwrap_or(if resp >= 3 { b"_\r\n" } else { b"*-1\r\n" }),
         }
     }
 }
