@@ -93,9 +93,8 @@ struct Shared {
     wants_role: u32,
     /// The ROLEs on their way.
     roles: VecDeque<Question>,
-    /// The term of writes that no ROLE is behind yet; 0: there are none. And when the last was sent.
+    /// The term of writes that no ROLE is behind yet; 0: there are none.
     unread: u32,
-    wrote_at: Tick,
     /// Error replies to the head, so far.
     faults: u32,
     /// A ROLE is among what is not written yet, so that runs behind it can be judged by it.
@@ -122,7 +121,6 @@ impl Conn {
             wants_role: 0,
             roles: VecDeque::new(),
             unread: 0,
-            wrote_at: 0,
             faults: 0,
             led: false,
             asked: (0, 0),
@@ -263,8 +261,6 @@ impl Conn {
         }
         if term > 0 {
             self.ask_role(shared, term, self.tally.clock.now());
-        } else if shared.unread > 0 {
-            self.tally.owe(self.target.node);
         }
     }
 

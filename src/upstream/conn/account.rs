@@ -1,8 +1,9 @@
 //! What a shared connection acknowledged goes into its log, and the offset behind it is asked for in good time.
 //!
-//! A flush that writes ends with a ROLE when the last one was a while ago; what is left without is asked for by
-//! [`crate::upstream::Pool::audit`] a moment later. One goes before the first write after a pause, to tell it from what others
-//! wrote meanwhile. So it costs as good as nothing. Must not know what a request means. Invariant: a write is acknowledged in the log before a reading that covers it.
+//! A flush ends with a ROLE when there are writes without and the last one was a while ago; what is left when all is answered
+//! is asked for by [`crate::upstream::Pool::audit`] a moment later. One goes before the first write after a pause, to tell it
+//! from what others wrote meanwhile. So it costs as good as nothing. Must not know what a request means. Invariant: a write
+//! is acknowledged in the log before a reading that covers it.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -51,7 +52,6 @@ impl Conn {
             self.ask_role(shared, written.term, sent);
             shared.unread = written.term;
         }
-        shared.wrote_at = sent;
     }
 
     #[inline]
@@ -59,10 +59,19 @@ impl Conn {
         if shared.asked.0 == 0 { u64::MAX } else { self.tally.clock.ns(shared.asked.0, now) }
     }
 
-    /// Whether what is about to be written is to end with a ROLE for the sake of its writes.
+    /// Whether what is about to be written is to end with a ROLE for the sake of writes.
     #[inline]
     pub(super) fn is_due(&self, shared: &Shared) -> bool {
-        shared.unread > 0 && self.since_asked(shared, shared.wrote_at) >= PERIOD_NS
+        let newest = shared.flight.entries.back().map_or(0, |entry| entry.sent);
+        shared.unread > 0 && self.since_asked(shared, newest) >= PERIOD_NS
+    }
+
+    /// Nothing is to be written. Where nothing is on its way either no flush may come that asks for the offset.
+    #[inline]
+    pub(super) fn note_rest(&self, shared: &Shared) {
+        if shared.unread > 0 && self.in_flight.get() == 0 && !shared.mute {
+            self.tally.owe(self.target.node);
+        }
     }
 
     /// `n` more replies of `head` were handed on, `errors` of them errors; `faults`: those of its replies before.

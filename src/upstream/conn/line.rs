@@ -150,6 +150,7 @@ impl Line {
         if shared.flight.to_write().is_empty() && shared.wants_role == 0 {
             self.yielded = false;
             shared.dirty = false;
+            conn.note_rest(shared);
             return Poll::Ready(Ok(()));
         }
         if !self.yielded {
