@@ -79,6 +79,8 @@ struct Shared {
     stream: Option<Rc<TcpStream>>,
     /// Appended since the task was last woken for writing.
     dirty: bool,
+    /// What is appended waits for answers to what is on its way, unless it becomes a burst.
+    held: bool,
     /// A node refused something: replies are handed back one by one with their requests.
     spoiled: bool,
     /// Likewise, and none of them is more than a sign that something was refused.
@@ -113,6 +115,7 @@ impl Conn {
             waker: None,
             stream: None,
             dirty: false,
+            held: false,
             spoiled: false,
             doubtful: false,
             backlog: 0,
@@ -172,7 +175,7 @@ impl Conn {
         let over = !self.open.get() && self.in_flight.get() == 0;
         over || self.shared.try_borrow().is_ok_and(|shared| shared.mute)
     }
-    /// Something is appended and not written yet: joining it costs no further write.
+    /// Something is appended and is about to be written: joining it costs no further write.
     #[inline]
     pub fn is_dirty(&self) -> bool {
         self.shared.borrow().dirty
@@ -221,7 +224,7 @@ impl Conn {
         if shared.flight.unwritten() >= BURST {
             self.write_bursts(&mut shared);
         }
-        if !shared.dirty {
+        if !shared.dirty && !shared.held {
             shared.dirty = true;
             if let Some(waker) = &shared.waker {
                 waker.wake_by_ref();

@@ -58,6 +58,14 @@ impl Flight {
         self.kept.end() - self.written
     }
 
+    /// Whether the node has `enough` bytes to work on even when the oldest entry is answered. Then that one is written as a whole,
+    /// so an answer will come.
+    #[inline]
+    pub fn is_ample(&self, enough: usize) -> bool {
+        let on_wire = self.written.saturating_sub(self.acked);
+        on_wire > enough && self.entries.front().is_some_and(|head| on_wire - enough > head.bytes)
+    }
+
     #[inline]
     pub fn push(&mut self, bytes: &[u8], entry: Entry) {
         self.kept.push(bytes);
@@ -194,6 +202,24 @@ mod tests {
         assert_eq!(flight.bytes(), GET.len());
         assert!(flight.answered(1));
         assert_eq!((flight.bytes(), flight.entries.len()), (0, 0));
+    }
+
+    #[test]
+    fn ample_is_what_lies_on_the_wire_behind_an_oldest_entry_that_is_there_as_a_whole() {
+        let mut flight = Flight::default();
+        assert!(!flight.is_ample(0));
+        for run in [SET, GET, GET] {
+            flight.push(run, entry(1, run.len()));
+        }
+        let table = [(0, false), (SET.len() - 1, false), (1 + GET.len(), false), (1, true), (GET.len() - 1, true)];
+        for (wrote, ample) in table {
+            flight.wrote(wrote);
+            assert_eq!(flight.is_ample(GET.len()), ample, "{wrote} more");
+        }
+        // The oldest is answered: what is left is one request.
+        assert!(flight.answered(1));
+        assert!(!flight.is_ample(GET.len()));
+        assert!(flight.is_ample(GET.len() - 1));
     }
 
     #[test]

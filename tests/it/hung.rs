@@ -219,3 +219,37 @@ fn what_a_hung_master_was_sent_ends_with_the_switch() {
     assert_eq!(read(&mut waiting, "BLPOP").items(), [bulk("queue"), bulk("served")], "it is sent again");
     stage.nodes[0].cont();
 }
+
+#[test]
+fn a_master_that_has_enough_before_it_is_sent_more_when_it_answers() {
+    const CLIENTS: usize = 40;
+    let mut stage = plain_stage(0);
+    let proxy = Proxy::start(&stage, &["--workers", "1"]);
+    proxy.wait_ready();
+    let mut clients: Vec<_> = (0..CLIENTS).map(|_| proxy.client()).collect();
+    // Each four requests of a kilobyte.
+    let value = "v".repeat(1000);
+    let batch = |n: usize| -> String { (0..4).map(|k| format!("SET key:{n}:{k} {value}{n}\r\n")).collect() };
+    let sent = || proxy.metric("redweir_sent_bytes_total", &["peer=\"node\""]);
+    let read = || proxy.metric("redweir_received_bytes_total", &["peer=\"client\""]);
+    // The connection is made.
+    assert_eq!(call(&mut clients[0], "SET key 0"), ok());
+    let (sent_before, read_before) = (sent(), read());
+    stage.nodes[0].stop();
+    for (n, client) in clients.iter_mut().enumerate() {
+        let before = read();
+        client.send(batch(n).as_bytes()).unwrap();
+        wait("it to be read", || if read() > before { Ok(()) } else { Err(before.to_string()) });
+    }
+    let (read, sent) = (read() - read_before, sent() - sent_before);
+    // First what is enough, then a burst; the rest is not worth another write.
+    assert!(read > 160_000.0, "{read}");
+    assert!((95_000.0..130_000.0).contains(&sent), "{sent} of {read}");
+    stage.nodes[0].cont();
+    for client in &mut clients {
+        (0..4).for_each(|_| assert_eq!(client.read().unwrap(), ok()));
+    }
+    for (n, client) in clients.iter_mut().enumerate() {
+        assert_eq!(call(client, &format!("GET key:{n}:3")).text(), format!("{value}{n}"));
+    }
+}

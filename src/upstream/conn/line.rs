@@ -1,6 +1,7 @@
 //! The socket's side of a shared connection: reads first, writes a turn later, everything at once.
 //!
-//! Must not know whose bytes it moves. Invariant: one read and one write per round, however many sessions took part.
+//! Must not know whose bytes it moves. Invariant: one read and at most one write per round, however many sessions took part;
+//! what is not written waits for nothing but answers that will come.
 
 use std::io;
 use std::rc::Rc;
@@ -19,6 +20,10 @@ use crate::upstream::worth::{Marks, Worth};
 /// Bytes written before replies are looked at again. Without it hundreds of KiB went out at once while the node idled, and
 /// the buffer outgrew the cache: 19 instead of 13 us for each SET of 16 KiB.
 pub(super) const BURST: usize = 64 * 1024;
+
+/// A node with that much before it needs no more until it answers: two of Redis' reads of 16 KiB. What comes meanwhile goes out
+/// together: a quarter of the writes at pipeline 16, a tenth less CPU a SET.
+const ENOUGH: usize = 32 * 1024;
 
 /// The socket's side of a connection, owned by its task.
 pub(super) struct Line {
@@ -149,9 +154,14 @@ impl Line {
         let shared = &mut *conn.shared.borrow_mut();
         if shared.flight.to_write().is_empty() && shared.wants_role == 0 {
             self.yielded = false;
-            shared.dirty = false;
+            (shared.dirty, shared.held) = (false, false);
             conn.note_rest(shared);
             return Poll::Ready(Ok(()));
+        }
+        shared.held = conn.open.get() && shared.flight.unwritten() < BURST && shared.flight.is_ample(ENOUGH);
+        if shared.held {
+            (self.yielded, shared.dirty) = (false, false);
+            return Poll::Pending;
         }
         if !self.yielded {
             self.yielded = true;
