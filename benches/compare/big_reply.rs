@@ -13,6 +13,7 @@ use crate::client::{Client, request};
 use crate::figures::aligned;
 use crate::picture::key;
 use crate::process::Result;
+use crate::table::verdict;
 use crate::target::{Endpoint, Stage};
 
 const ELEMENTS: [usize; 2] = [250_000, 1_000_000];
@@ -21,6 +22,10 @@ const BATCH: usize = 1000;
 /// How long the slow reader looks at the first bytes before it reads on.
 const STALL: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(120);
+/// Four times the elements may take so many times as long: as far from a linear four as from a square's sixteen.
+const TIMES_BAR: f64 = 8.0;
+/// Memory redweir may take for a reply, a quarter of its size. It is a bound of its own if it does not grow with the reply.
+const GROWTH_BAR: u64 = 3_500_000;
 
 /// What one run showed.
 struct Seen {
@@ -32,7 +37,8 @@ struct Seen {
     peak_growth: Option<u64>,
 }
 
-pub async fn measure(stage: &Stage<'_>) -> Result<()> {
+/// Prints what was seen; true if time and memory keep their bars.
+pub async fn measure(stage: &Stage<'_>) -> Result<bool> {
     for elements in ELEMENTS {
         load(stage.nodes.master.port, elements).await?;
     }
@@ -44,29 +50,38 @@ pub async fn measure(stage: &Stage<'_>) -> Result<()> {
     let heading =
         "target|elements|reader|reply MB|took ms|other clients: GETs|longest GET ms|longest PING ms|peak growth MB";
     let mut rows = vec![heading.split('|').map(str::to_owned).collect::<Vec<_>>()];
-    let mut times = Vec::new();
+    let (mut times, mut growth) = (Vec::new(), 0);
     for (name, endpoint) in [("a replica, direct", &direct), ("redweir", endpoint)] {
         for (elements, stall) in [(ELEMENTS[0], None), (ELEMENTS[1], None), (ELEMENTS[1], Some(STALL))] {
             let seen = run(endpoint, elements, stall).await.map_err(|error| format!("{name}, {elements}: {error}"))?;
             if name == "redweir" && stall.is_none() {
                 times.push(seen.took.as_secs_f64());
             }
+            growth = growth.max(seen.peak_growth.unwrap_or_default());
             rows.push(row(name, elements, stall, &seen));
         }
     }
     print!("{}", aligned(&rows));
-    if let [quarter, whole] = times.as_slice() {
-        println!(
-            "\nredweir: four times the elements took {:.1} times as long (linear: 4, quadratic: 16)",
-            whole / quarter
-        );
-    }
-    Ok(())
+    let [quarter, whole] = times.as_slice() else { return Err("not measured".into()) };
+    let (times, linear) = (whole / quarter, whole / quarter <= TIMES_BAR);
+    let bounded = growth <= GROWTH_BAR;
+    println!("\nredweir: four times the elements took {times:.1} times as long (bar {TIMES_BAR}): {}", verdict(linear));
+    println!(
+        "memory for them: {:.1} MB at most (bar {:.1}): {}",
+        megabytes(growth),
+        megabytes(GROWTH_BAR),
+        verdict(bounded)
+    );
+    Ok(linear && bounded)
+}
+
+fn megabytes(bytes: u64) -> f64 {
+    bytes as f64 / 1e6
 }
 
 fn row(name: &str, elements: usize, stall: Option<Duration>, seen: &Seen) -> Vec<String> {
     let millis = |time: Duration| format!("{:.1}", time.as_secs_f64() * 1000.0);
-    let megabytes = |bytes: u64| format!("{:.1}", bytes as f64 / 1e6);
+    let megabytes = |bytes: u64| format!("{:.1}", megabytes(bytes));
     vec![
         name.to_owned(),
         elements.to_string(),
