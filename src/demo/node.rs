@@ -184,6 +184,15 @@ impl Drop for Node {
 /// # Errors
 /// No such port was found.
 pub fn free_port() -> io::Result<u16> {
+    Ok(free_listener()?.local_addr()?.port())
+}
+
+/// A listener on such a port. To be preferred where it can be used: a child process that is being started may hold a port that
+/// was just given back for a moment.
+///
+/// # Errors
+/// As [`free_port`].
+pub fn free_listener() -> io::Result<TcpListener> {
     const FIRST: u16 = 12_000;
     const COUNT: u16 = 20_000;
     static NEXT: AtomicU16 = AtomicU16::new(0);
@@ -191,8 +200,8 @@ pub fn free_port() -> io::Result<u16> {
     let _ = NEXT.compare_exchange(0, fastrand::u16(1..COUNT), Relaxed, Relaxed);
     for _ in 0..200 {
         let port = FIRST + NEXT.fetch_add(1, Relaxed) % COUNT;
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return Ok(port);
+        if let Ok(listener) = TcpListener::bind(("127.0.0.1", port)) {
+            return Ok(listener);
         }
     }
     Err(io::Error::new(io::ErrorKind::AddrInUse, "no free port on 127.0.0.1"))

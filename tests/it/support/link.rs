@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use redweir::demo::node::free_port;
+use redweir::demo::node::free_listener;
 
 use super::{Stage, call, wait};
 
@@ -69,8 +69,8 @@ impl Link {
     /// Whatever is random follows from `seed` and the order of connections.
     #[track_caller]
     pub fn seeded(target: u16, seed: u64) -> Link {
-        let port = free_port().expect("a port");
-        let listener = TcpListener::bind(("127.0.0.1", port)).expect("a listener");
+        let listener = free_listener().expect("a listener");
+        let port = listener.local_addr().expect("its address").port();
         let shared =
             Arc::new(Shared { target, faults: Mutex::default(), open: Mutex::default(), over: AtomicBool::new(false) });
         let of_thread = Arc::clone(&shared);

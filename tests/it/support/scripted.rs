@@ -3,12 +3,12 @@
 //! Must not know redweir. Invariant: a command answered here never reaches the real node, and every command is answered in its turn.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
 use redweir::demo::client::{Reply, encode, read_reply};
-use redweir::demo::node::free_port;
+use redweir::demo::node::free_listener;
 
 /// A port in front of a node. Its threads end with the connections.
 pub struct Scripted {
@@ -23,8 +23,8 @@ type Script = Arc<Mutex<Vec<(String, String)>>>;
 impl Scripted {
     #[track_caller]
     pub fn before(target: u16) -> Scripted {
-        let port = free_port().expect("a port");
-        let listener = TcpListener::bind(("127.0.0.1", port)).expect("a listener");
+        let listener = free_listener().expect("a listener");
+        let port = listener.local_addr().expect("its address").port();
         let scripted = Scripted { port, script: Script::default(), over: Arc::default() };
         let (script, over) = (Arc::clone(&scripted.script), Arc::clone(&scripted.over));
         std::thread::spawn(move || {
