@@ -3,41 +3,39 @@
 //!
 //! Invariant: every publish follows one whole turn (judge, rotate, picture), so nobody sees half a change.
 
+mod inbox;
+mod reports;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
-use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use super::council::{Effect, Voices};
+use super::council::Voices;
 use super::crew::Crew;
 use super::detector::Verdict;
 use super::initiative::Initiative;
+use super::journal;
 use super::messenger::Messenger;
 use super::notice::{self, Notice};
 use super::picture::Picture;
 use super::planned::Planned;
-use super::seen::{Observation, Role, Seen};
 use super::switchover::Message;
 use super::world::World;
-use super::{journal, sentinel};
 use crate::command::Names;
 use crate::config::{SetConfig, Source};
-use crate::metrics;
-use crate::topology::{Hint, Hints, Hold, NodeId, Publisher};
+use crate::topology::{Hold, NodeId, Publisher};
+use inbox::Call;
+pub use inbox::Inbox;
 
 /// One pass over the lists of nodes and Sentinels.
 const RECONCILE: Duration = Duration::from_secs(1);
 /// Fast polling ends this long after the last sign of trouble, and after `FAST_LIMIT` in any case.
 pub const CALM: Duration = Duration::from_secs(1);
 const FAST_LIMIT: Duration = Duration::from_secs(30);
-/// The master's COMMAND is compared at most this often for the sake of unknown names.
-const NAMES_EVERY: Duration = Duration::from_secs(10);
 /// Workers have this long to count what a switch cost.
 const RECKONING: Duration = Duration::from_secs(2);
-/// Hints taken into one turn: as many as their queue holds.
-const HINTS: usize = 64;
 
 /// When things began.
 pub(super) struct Times {
@@ -70,50 +68,6 @@ pub struct Keeper {
     pub(super) times: Times,
     pub(super) initiative: Initiative,
     messenger: Option<Messenger>,
-}
-
-/// Where reports arrive.
-pub struct Inbox {
-    pub hints: Hints,
-    pub observations: mpsc::Receiver<Observation>,
-    pub news: mpsc::Receiver<sentinel::Report>,
-    pub planned: mpsc::Receiver<Message>,
-}
-
-/// What one turn is about, besides the hints that wait.
-#[derive(Debug, PartialEq)]
-enum Call {
-    News(sentinel::Report),
-    Seen(Observation),
-    Planned(Message),
-    /// Nothing else: hints came, or it is time.
-    None,
-}
-
-impl Inbox {
-    /// Waits for the next report, for hints, or for `pause`; also all the hints that wait by then, for one turn. Who saw
-    /// goes before who guesses: a refused request gives a hint each, and a storm of them must not delay an observation.
-    async fn next(&mut self, pause: Duration) -> (Call, Vec<Hint>) {
-        let mut hints = Vec::new();
-        let call = tokio::select! {
-            biased;
-            Some(report) = self.news.recv() => Call::News(report),
-            Some(planned) = self.planned.recv() => Call::Planned(planned),
-            Some(seen) = self.observations.recv() => Call::Seen(seen),
-            Some(hint) = self.hints.recv() => {
-                hints.push(hint);
-                Call::None
-            }
-            _ = sleep(pause) => Call::None,
-        };
-        // With every call, so that reports without end do not starve them either.
-        while hints.len() < HINTS
-            && let Ok(hint) = self.hints.try_recv()
-        {
-            hints.push(hint);
-        }
-        (call, hints)
-    }
 }
 
 impl Keeper {
@@ -205,113 +159,6 @@ impl Keeper {
     pub(super) fn sign(&mut self, now: Instant) {
         self.times.sign.get_or_insert(now);
         self.times.last_sign = now;
-    }
-
-    fn list_configured(&mut self, now: Instant) {
-        for id in self.world.list_configured(now) {
-            self.crew.watch(&self.world, id);
-        }
-        if let (Some(voices), Source::Sentinel { sentinels, .. }) = (&mut self.voices, &self.world.set.source) {
-            for address in sentinels {
-                if let Some(id) = voices.add(address, true, now) {
-                    self.crew.listen(&self.world.set, id, address);
-                }
-            }
-        }
-    }
-
-    fn list(&mut self, addresses: &[String], now: Instant) {
-        for address in addresses {
-            if let Some(id) = self.world.list(address, false, now) {
-                self.crew.watch(&self.world, id);
-            }
-        }
-    }
-
-    fn look(&mut self, address: &str, now: Instant) {
-        if let Some(id) = self.world.resolve(address) {
-            self.crew.ask(id, now);
-        }
-    }
-
-    fn hint(&mut self, hint: Hint, now: Instant) {
-        match hint {
-            Hint::Lost(id) | Hint::Demoted(id) | Hint::Unready(id) => {
-                self.crew.ask(id, now);
-                self.sign(now);
-            }
-            Hint::UnknownName => {
-                if now.saturating_duration_since(self.times.names_asked) >= NAMES_EVERY {
-                    self.ask_names(now);
-                }
-            }
-        }
-    }
-
-    pub(super) fn ask_names(&mut self, now: Instant) {
-        self.times.names_asked = now;
-        if let Some(reign) = &self.world.reign {
-            self.crew.ask_commands(reign.node, self.names_count);
-        }
-    }
-
-    fn hear(&mut self, report: sentinel::Report, now: Instant) {
-        let Some(voices) = &mut self.voices else { return };
-        let address = voices.all.iter().find(|v| v.id == report.sentinel).map(|v| v.address.clone());
-        let effects = voices.hear(report.sentinel, report.news, now);
-        let sentinel = address.unwrap_or_default();
-        let Source::Sentinel { master_name, .. } = self.world.set.source.clone() else { return };
-        for effect in effects {
-            match effect {
-                Effect::Complain(what) => journal::complaint(&self.world.set.name, &master_name, &sentinel, &what),
-                Effect::Recovered => tracing::info!(set = %self.world.set.name, %sentinel, "Sentinel is well again"),
-                Effect::Nodes(addresses) => self.list(&addresses, now),
-                Effect::Look(address) => {
-                    self.look(&address, now);
-                    self.sign(now);
-                }
-                Effect::Alarm(what) => {
-                    tracing::info!(set = %self.world.set.name, %sentinel, "{what}");
-                    self.sign(now);
-                    self.crew.ask_all(now);
-                }
-            }
-        }
-    }
-
-    /// Takes in a report; returns whether it is no more than the master's offset.
-    fn observe(&mut self, seen: Observation, now: Instant) -> bool {
-        let node = seen.node;
-        let masters = self.world.reign.as_ref().is_some_and(|reign| reign.node == node);
-        let figure = masters && matches!(&seen.seen, Seen::Role { role: Role::Master { .. }, info: None });
-        match &seen.seen {
-            Seen::Lost(e) => {
-                let address = self.world.member(node).map_or("", |m| &m.address);
-                metrics::probe_error(&self.world.set.name, address, e.label());
-            }
-            Seen::Commands { count, entries } if self.world.reign.as_ref().is_some_and(|r| r.node == node) => {
-                self.names = Arc::new(Names::from_command_reply(entries.iter().cloned()));
-                self.names_count = *count;
-                self.names_learnt += 1;
-                self.crew.learnt(node, *count);
-            }
-            _ => {}
-        }
-        let outcome = self.world.observe(seen, now);
-        for id in outcome.doubles {
-            self.crew.leave(id);
-        }
-        self.list(&outcome.named, now);
-        if outcome.alarming {
-            self.sign(now);
-            // Who is dead is tried seldom; what has changed may be that it lives.
-            let away: Vec<NodeId> = self.world.members.iter().filter(|m| !m.is_up()).map(|m| m.id).collect();
-            away.into_iter().for_each(|id| self.crew.ask(id, now));
-        }
-        if masters && !self.fast(now) && self.world.sampling.is_time_to_compare(self.world.set.poll, now) {
-            self.crew.compare_with(node);
-        }
-        figure && !outcome.alarming
     }
 
     /// One whole turn: time, lists, judgement, rotation, picture, pace.
@@ -411,42 +258,5 @@ impl Keeper {
         }
         self.publisher.publish(picture.topology(&self.world, &self.names));
         self.picture = picture;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::upstream::control::Error;
-
-    const LONG: Duration = Duration::from_secs(3600);
-
-    fn lost(node: u16) -> Observation {
-        Observation { node, probe: 0, asked: Instant::now(), seen: Seen::Lost(Error::Closed) }
-    }
-
-    #[tokio::test]
-    async fn a_storm_of_hints_delays_no_report_and_is_one_turn() {
-        let (hint, hints) = mpsc::channel(4 * HINTS);
-        let (see, observations) = mpsc::channel(8);
-        let (tell, news) = mpsc::channel(8);
-        let (_plan, planned) = mpsc::channel(1);
-        let mut inbox = Inbox { hints, observations, news, planned };
-        for _ in 0..2 * HINTS + 1 {
-            hint.try_send(Hint::Demoted(0)).unwrap();
-        }
-        let (first, second) = (lost(1), lost(2));
-        see.try_send(first.clone()).unwrap();
-        see.try_send(second.clone()).unwrap();
-        let report = || sentinel::Report { sentinel: 7, news: sentinel::News::Quorum };
-        tell.try_send(report()).unwrap();
-        let storm = vec![Hint::Demoted(0); HINTS];
-        assert_eq!(inbox.next(LONG).await, (Call::News(report()), storm.clone()), "hints wait for no lull");
-        assert_eq!(inbox.next(LONG).await, (Call::Seen(first), storm));
-        assert_eq!(inbox.next(LONG).await, (Call::Seen(second), vec![Hint::Demoted(0)]));
-        hint.try_send(Hint::Lost(3)).unwrap();
-        hint.try_send(Hint::UnknownName).unwrap();
-        assert_eq!(inbox.next(LONG).await, (Call::None, vec![Hint::Lost(3), Hint::UnknownName]), "hints alone wake");
-        assert_eq!(inbox.next(Duration::ZERO).await, (Call::None, vec![]));
     }
 }

@@ -3,89 +3,24 @@
 //! Transactions, WATCH, subscriptions, blocking commands: replies and errors are always the server's own. Invariant: a
 //! session is free again exactly when nothing is open, watched, subscribed, tracked or unanswered.
 
+mod admit;
 pub mod again;
+mod awaited;
 mod heard;
 pub mod timeout;
 pub mod tracked;
 
 use std::collections::VecDeque;
 
-use super::barrier::FENCE;
 use super::card::Bound;
-use super::errors;
-use super::pubsub::{self, Frame, Sort};
-use crate::command::{Class, Verdict};
+use crate::command::Verdict;
+pub use admit::Admit;
 use again::Again;
+pub use awaited::{Awaited, Expect};
 use heard::Heard;
 use tracked::Tracked;
 
-/// What to do with a request of a pinned session.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Admit {
-    Forward,
-    /// Something else in its place.
-    Instead(&'static [u8]),
-    /// This first (its reply is swallowed), then the request.
-    Behind(&'static [u8]),
-    /// redweir's own answer, once everything before is answered.
-    Answer(Vec<u8>),
-    /// Answered beside the connection, likewise: from the session's own state, or by all nodes.
-    Aside(&'static str),
-}
-
-/// What a reply still to come means to the session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Expect {
-    Select(u32),
-    /// MULTI, which may be refused.
-    Multi,
-    Reset,
-    Quit,
-    /// Of what WAIT needs before it: not the client's.
-    Fence,
-    /// The client gets EXECABORT instead.
-    Abort,
-    /// The connection's own id at the node, not the client's to see.
-    Id,
-    /// AUTH, HELLO and switches of CLIENT: with its success the session is somebody else, or wants other connections.
-    Login,
-    /// CLIENT TRACKING or CLIENT CACHING, to be remembered when accepted.
-    Tracking,
-    /// It names the client that invalidations are redirected to.
-    Redirection,
-    Monitor,
-    /// EXEC: what was queued has happened, or not.
-    Exec,
-    /// What brings a new connection to the state of the lost one; an error is the end of it.
-    Restored,
-}
-
 const MONITOR: &[u8] = b"*1\r\n$7\r\nMONITOR\r\n";
-const DISCARD: &[u8] = b"*1\r\n$7\r\nDISCARD\r\n";
-
-/// What the server still owes, in the order of its answers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Awaited {
-    Reply(Option<Expect>),
-    /// A subscription command: so many confirmations, or one error.
-    Confirms(u64),
-    /// UNSUBSCRIBE and its like without names: one confirmation for each that is subscribed when its turn comes, at least one.
-    Everything(Sort),
-    /// A subscription made again on a new connection: so many confirmations that are not the client's.
-    Restores(u64),
-}
-
-impl Awaited {
-    /// What a command brings.
-    pub fn by(name: &str, args: usize) -> Self {
-        let names = args.saturating_sub(1) as u64;
-        match pubsub::sort(name.as_bytes()) {
-            Some(sort) if names == 0 && name.contains("unsubscribe") => Awaited::Everything(sort),
-            Some(_) => Awaited::Confirms(names.max(1)),
-            None => Awaited::Reply(None),
-        }
-    }
-}
 
 /// The state of a pinned session.
 #[derive(Debug, Default)]
@@ -179,11 +114,6 @@ impl Pin {
         out
     }
 
-    /// A CLIENT ID goes out first.
-    pub fn ask_id(&mut self) {
-        self.send(Some(Expect::Id));
-    }
-
     /// How many confirmations the oldest unanswered request is still to bring.
     pub fn open(&self) -> Option<u64> {
         match self.awaited.front() {
@@ -229,115 +159,6 @@ impl Pin {
         self.awaited.iter().any(|a| !matches!(a, Awaited::Reply(_)))
     }
 
-    /// Must everything before this request be answered first? What redweir answers itself must not overtake, and what may
-    /// change the state must not go out while it is not known whether a subscription came to be.
-    pub fn must_wait(&self, verdict: &Verdict) -> bool {
-        let name = verdict.command.map_or("", |c| c.name);
-        if self.is_quiet() || (is_subscription(name) && !self.multi && !self.alone) {
-            return false;
-        }
-        let local = matches!(verdict.class, Class::Forbidden | Class::Session | Class::Local | Class::AllNodes);
-        self.alone || self.confirms() || self.is_refused(verdict, name) || (local && !self.multi)
-    }
-
-    /// Not passed on: never, or not in a transaction.
-    fn is_refused(&self, verdict: &Verdict, name: &str) -> bool {
-        let may_monitor = self.may_monitor && !self.multi;
-        let named = name == "script|debug" || (name == "monitor" && !may_monitor);
-        verdict.class == Class::Forbidden || named
-    }
-
-    /// In RESP2 a subscriber may only do what the server itself lets it.
-    fn is_restricted(&self, resp: u8) -> bool {
-        self.is_subscribed() && resp < 3
-    }
-
-    /// Judges the next request; what it returns must then be carried out.
-    pub fn admit(&mut self, verdict: &Verdict, argument: Option<&[u8]>, args: usize, resp: u8, wrote: bool) -> Admit {
-        let name = verdict.command.map_or("", |c| c.name);
-        match name {
-            // With arguments it is an error, as EXEC, DISCARD and UNWATCH are, and changes nothing.
-            "reset" if args == 1 => self.leave(Expect::Reset),
-            "quit" => self.leave(Expect::Quit),
-            _ if self.multi => self.queue(verdict, name, args),
-            _ if self.is_refused(verdict, name) => Admit::Answer(errors::forbidden(name)),
-            _ if self.is_restricted(resp) && !is_subscription(name) => self.send(None),
-            "multi" => {
-                (self.multi, self.poisoned, self.queued, self.everywhere) = (true, false, 0, false);
-                self.send(Some(Expect::Multi))
-            }
-            "watch" => {
-                self.watching |= args > 1;
-                self.send(None)
-            }
-            "unwatch" if args == 1 => {
-                self.watching = false;
-                self.send(None)
-            }
-            "select" => self.send(argument.and_then(super::commands::number).map(Expect::Select)),
-            "auth" | "hello" | "client|no-touch" | "client|import-source" => {
-                (self.tainted, self.alone) = (true, true);
-                self.send(Some(Expect::Login))
-            }
-            "client|tracking" | "client|caching" => {
-                (self.tainted, self.alone) = (true, true);
-                self.send(Some(Expect::Tracking))
-            }
-            "monitor" => {
-                (self.tainted, self.alone) = (true, true);
-                self.send(Some(Expect::Monitor))
-            }
-            "client|trackinginfo" | "client|getredir" => self.send(Some(Expect::Redirection)),
-            "wait" | "waitaof" if wrote => {
-                (self.blocks, self.alone) = (true, true);
-                self.send(Some(Expect::Fence));
-                self.send(None);
-                Admit::Behind(FENCE)
-            }
-            _ if is_subscription(name) => self.subscribe(name, args),
-            _ if super::client::is_ours(name) || verdict.class == Class::AllNodes => {
-                Admit::Aside(verdict.command.map_or("", |c| c.name))
-            }
-            _ => {
-                self.alone = timeout::waits(verdict);
-                self.blocks |= self.alone || verdict.class == Class::Blocking;
-                self.tainted |= verdict.class == Class::Unknown || name == "client";
-                self.send(None)
-            }
-        }
-    }
-
-    /// Inside MULTI everything is the server's to queue or to refuse.
-    fn queue(&mut self, verdict: &Verdict, name: &str, args: usize) -> Admit {
-        match name {
-            "exec" | "discard" if args > 1 => self.send(None),
-            "exec" if self.poisoned => {
-                self.end_multi();
-                self.send(Some(Expect::Abort));
-                Admit::Instead(DISCARD)
-            }
-            "exec" | "discard" => {
-                self.alone |= name == "exec" && self.everywhere;
-                self.end_multi();
-                self.send((name == "exec").then_some(Expect::Exec))
-            }
-            _ if self.is_refused(verdict, name) => self.poison(name),
-            _ => {
-                self.queued += 1;
-                self.everywhere |= verdict.class == Class::AllNodes;
-                self.db_unknown |= name == "select";
-                let leaves = matches!(name, "auth" | "hello") || is_subscription(name);
-                self.tainted |= leaves || name.starts_with("client|");
-                self.send(None)
-            }
-        }
-    }
-
-    fn poison(&mut self, name: &str) -> Admit {
-        self.poisoned = true;
-        Admit::Answer(errors::forbidden(name))
-    }
-
     /// A request was refused here: a transaction it belonged to must not run.
     pub fn spoil(&mut self) {
         self.poisoned |= self.multi;
@@ -353,91 +174,9 @@ impl Pin {
         !self.multi && !self.is_restricted(resp)
     }
 
-    fn leave(&mut self, expect: Expect) -> Admit {
-        self.leaving = true;
-        self.send(Some(expect))
-    }
-
     /// The server did not open a transaction after all (no rights, not logged in).
     pub fn multi_failed(&mut self) {
         self.multi = false;
-    }
-
-    fn end_multi(&mut self) {
-        (self.multi, self.watching) = (false, false);
-    }
-
-    fn subscribe(&mut self, name: &str, args: usize) -> Admit {
-        // A connection that was a subscriber's is not lent to anybody else.
-        self.tainted = true;
-        self.used = true;
-        self.awaited.push_back(Awaited::by(name, args));
-        Admit::Forward
-    }
-
-    fn send(&mut self, expect: Option<Expect>) -> Admit {
-        self.used = true;
-        self.awaited.push_back(Awaited::Reply(expect));
-        Admit::Forward
-    }
-
-    /// What the frame at hand was waited for as.
-    pub fn expected(&self, frame: Frame) -> Option<Expect> {
-        match (frame, self.awaited.front()) {
-            (Frame::Reply, Some(Awaited::Reply(expect))) => *expect,
-            (Frame::Reply | Frame::Confirmed { .. }, Some(Awaited::Restores(_))) => Some(Expect::Restored),
-            _ => None,
-        }
-    }
-
-    /// A frame was passed on (or swallowed) whole. True: with it a request is answered.
-    pub fn received(&mut self, frame: Frame) -> bool {
-        let answered = self.is_answer(frame);
-        if answered && self.inside > 0 {
-            self.inside -= 1;
-            return false;
-        }
-        answered
-    }
-
-    /// EXEC was carried out: `elements` answer what was `queued`. A subscription to several channels confirms each, while
-    /// the array counts commands (pubsub.c, multi.c): the rest of the answers follow as frames of their own.
-    pub fn executed(&mut self, queued: Vec<Awaited>, elements: &[&[u8]], limit: usize) {
-        self.inside = queued.len();
-        queued.into_iter().rev().for_each(|awaited| self.awaited.push_front(awaited));
-        for element in elements {
-            let frame = pubsub::frame(element, true);
-            if matches!(frame, Frame::Confirmed { .. }) {
-                self.note(element, limit);
-            }
-            self.received(frame);
-        }
-    }
-
-    fn is_answer(&mut self, frame: Frame) -> bool {
-        match frame {
-            Frame::Push => false,
-            // To a subscription command: the error it ended with.
-            Frame::Reply => {
-                let answered = self.awaited.pop_front().is_some();
-                self.alone &= !self.awaited.is_empty();
-                answered
-            }
-            Frame::Confirmed { sort, left } => {
-                let before = self.subscribed[sort as usize].max(1) as u64;
-                pubsub::count(&mut self.subscribed, sort, left);
-                let open = match self.awaited.front() {
-                    Some(Awaited::Confirms(n) | Awaited::Restores(n)) => n.saturating_sub(1),
-                    Some(Awaited::Everything(_)) => before - 1,
-                    _ => return false,
-                };
-                let restores = matches!(self.awaited.pop_front(), Some(Awaited::Restores(_)));
-                if open > 0 {
-                    self.awaited.push_front(if restores { Awaited::Restores(open) } else { Awaited::Confirms(open) });
-                }
-                open == 0
-            }
-        }
     }
 
     /// `frame` confirms a subscription; its name is remembered as long as all of them take no more than `limit` bytes.
@@ -469,10 +208,6 @@ impl Pin {
     pub fn again(&self, verdict: &Verdict) -> Again {
         again::of(verdict, self.binds())
     }
-}
-
-fn is_subscription(name: &str) -> bool {
-    pubsub::sort(name.as_bytes()).is_some()
 }
 
 #[cfg(test)]

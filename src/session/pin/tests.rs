@@ -1,9 +1,11 @@
 //! A pinned session, request by request and answer by answer.
 
+use super::admit::DISCARD;
 use super::*;
 use crate::command;
 use crate::resp::Args;
 use crate::resp::encode::line as request;
+use crate::session::pubsub::{Frame, Sort};
 
 fn admit(pin: &mut Pin, line: &str) -> Admit {
     let request = request(line);
