@@ -4,6 +4,8 @@
 //! Invariant: per lane, node and index at most one shared connection takes new requests, and it was made in the
 //! node's present generation.
 
+mod audit;
+
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::rc::Rc;
@@ -24,12 +26,6 @@ use crate::metrics::{Cells, Clock, Count, MAX_NODES};
 
 /// After a failed dial the node is left alone this long, so that a refused port is not hammered.
 const BACKOFF: Duration = Duration::from_millis(20);
-/// What writes were acknowledged without a ROLE behind them is asked for this much later. A worker that is busy sleeps and wakes
-/// thousands of times until then: with a timer below the kernel's tick (4 ms) each of these sleeps set the clock anew, and a SET
-/// cost a tenth more.
-const AUDIT: Duration = Duration::from_millis(20);
-/// And where no connection can be asked, again after this long.
-const AGAIN: Duration = Duration::from_millis(100);
 /// Idle leased connections kept per lane and node.
 const IDLE_LEASES: usize = 16;
 
@@ -162,33 +158,6 @@ impl Pool {
             self.tally.owe(master);
         }
         self.tally.ledger.acknowledge_apart(term, low)
-    }
-
-    /// Asks for the offsets behind acknowledged writes that no flush asks for, for ever.
-    pub async fn audit(self: Rc<Self>) {
-        // A node that had no connection to be asked on.
-        let mut left = None;
-        loop {
-            tokio::select! {
-                () = self.tally.owed.notified() => tokio::time::sleep(AUDIT).await,
-                () = tokio::time::sleep(AGAIN), if left.is_some() => {}
-            }
-            let Some(node) = self.tally.owing.take().or(left.take()) else { continue };
-            left = (!self.ask_behind(node)).then_some(node);
-        }
-    }
-
-    /// False: of what any connection may ask for none does.
-    fn ask_behind(&self, node: u16) -> bool {
-        let mut apart = self.tally.ledger.open_apart();
-        for slots in self.lanes.borrow_mut().iter_mut() {
-            for conn in slots.shared.get(usize::from(node)).into_iter().flatten() {
-                if conn.catch_up(apart) {
-                    apart = 0;
-                }
-            }
-        }
-        apart == 0
     }
 
     /// Resolves after one or more connections have a new [`super::Reading`].

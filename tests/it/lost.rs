@@ -66,8 +66,6 @@ impl Scene {
 
     /// The master dies with what only it had, and the replica takes over. Returns the last offset that both had.
     fn fail_over(&mut self) -> u64 {
-        // What is written in the last 20 ms before a pause has no offset until then, and would be uncertain.
-        std::thread::sleep(Duration::from_millis(100));
         self.link.set(Faults { refuse: true, ..Faults::default() });
         self.link.cut();
         self.stage.nodes[0].kill();

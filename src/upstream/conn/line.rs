@@ -22,7 +22,7 @@ use crate::upstream::worth::{Marks, Worth};
 pub(super) const BURST: usize = 64 * 1024;
 
 /// A node with that much before it needs no more until it answers: two of Redis' reads of 16 KiB. What comes meanwhile goes out
-/// together: a quarter of the writes at pipeline 16, a tenth less CPU a SET.
+/// together: less than half the writes to it at pipeline 16 (a SET 5 % cheaper), and a SET of 16 KiB a tenth cheaper.
 const ENOUGH: usize = 32 * 1024;
 
 /// The socket's side of a connection, owned by its task.
