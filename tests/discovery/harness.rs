@@ -1,15 +1,15 @@
 //! Real Redis servers and Sentinels on free loopback ports, in a directory that goes with them. Each process is killed by
 //! its own handle when the test drops it. Also `Watch`: discovery started on such a set, and ways to wait for what it publishes.
 
-use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use redweir::config::{Failover, SetConfig, Share, Source};
+use redweir::demo::node::free_port;
 use redweir::topology::{self, Node, NodeState, Shard, Topology, View, Writes};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
@@ -27,17 +27,6 @@ pub struct Server {
     child: Child,
     args: Vec<String>,
     program: &'static str,
-}
-
-/// A port that nobody has, and that no other test of this binary was given before its server could take it.
-fn free_port() -> u16 {
-    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
-    loop {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        if GIVEN.lock().unwrap().insert(port) {
-            return port;
-        }
-    }
 }
 
 impl Server {
@@ -59,7 +48,7 @@ impl Server {
     }
 
     pub fn redis(dir: &Path, of: Option<u16>) -> Self {
-        let port = free_port();
+        let port = free_port().unwrap();
         let work = dir.join(port.to_string());
         std::fs::create_dir_all(&work).unwrap();
         let mut args = vec![
@@ -76,7 +65,7 @@ impl Server {
     }
 
     pub fn sentinel_with(dir: &Path, master: u16, down_after_ms: u32, more: &str) -> Self {
-        let port = free_port();
+        let port = free_port().unwrap();
         let file = dir.join(format!("sentinel-{port}.conf"));
         let text = format!(
             "port {port}\nbind 127.0.0.1\ndir {}\nsentinel monitor m 127.0.0.1 {master} 2\n\
