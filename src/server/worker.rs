@@ -14,6 +14,7 @@ use crate::config::{Limits, ListenerConfig, Login};
 use crate::metrics::{Cells, Count};
 use crate::session::{self, Front, Session, Shared};
 use crate::topology::View;
+use crate::upstream::give_way;
 
 /// As the default of Redis' `tcp-keepalive`.
 const CLIENT_KEEPALIVE: Duration = Duration::from_secs(300);
@@ -48,7 +49,10 @@ impl Worker {
 /// # Errors
 /// The thread or its runtime could not be made.
 pub fn start(index: usize, plans: Vec<Plan>, stop: CancellationToken, drain: Duration) -> io::Result<Worker> {
-    let runtime = move || tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default());
+    let runtime = || {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        builder.enable_all().on_thread_park(give_way::before_sleep).build_local(Default::default())
+    };
     let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || match runtime() {
         Ok(runtime) => runtime.block_on(run(plans, stop, drain)),
         Err(error) => tracing::error!(index, %error, "a worker has no runtime"),

@@ -58,6 +58,12 @@ impl Flight {
         self.kept.end() - self.written
     }
 
+    /// The node has nothing to work on.
+    #[inline]
+    pub fn is_dry(&self) -> bool {
+        self.written <= self.acked
+    }
+
     /// Whether the node has `enough` bytes to work on even when the oldest entry is answered. Then that one is written as a whole,
     /// so an answer will come.
     #[inline]
@@ -207,7 +213,7 @@ mod tests {
     #[test]
     fn ample_is_what_lies_on_the_wire_behind_an_oldest_entry_that_is_there_as_a_whole() {
         let mut flight = Flight::default();
-        assert!(!flight.is_ample(0));
+        assert!(!flight.is_ample(0) && flight.is_dry());
         for run in [SET, GET, GET] {
             flight.push(run, entry(1, run.len()));
         }
@@ -215,6 +221,7 @@ mod tests {
         for (wrote, ample) in table {
             flight.wrote(wrote);
             assert_eq!(flight.is_ample(GET.len()), ample, "{wrote} more");
+            assert_eq!(flight.is_dry(), flight.written == 0, "{wrote} more");
         }
         // The oldest is answered: what is left is one request.
         assert!(flight.answered(1));

@@ -8,10 +8,10 @@ mod buffer;
 mod clock;
 mod conn;
 pub mod control;
-
 mod dial;
 mod flight;
 mod furthest;
+pub mod give_way;
 mod kept;
 mod lanes;
 mod leased;

@@ -15,6 +15,7 @@ use super::{Conn, End};
 use crate::resp::ReplyScanner;
 use crate::socket;
 use crate::upstream::buffer::{Buffer, READ_BUFFER};
+use crate::upstream::give_way;
 use crate::upstream::worth::{Marks, Worth};
 
 /// Bytes written before replies are looked at again. Without it hundreds of KiB went out at once while the node idled, and
@@ -152,13 +153,18 @@ impl Line {
 
     fn flush(&mut self, conn: &Conn, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let shared = &mut *conn.shared.borrow_mut();
+        if shared.held {
+            give_way::judge(shared.flight.is_dry());
+        }
         if shared.flight.to_write().is_empty() && shared.wants_role == 0 {
             self.yielded = false;
             (shared.dirty, shared.held) = (false, false);
+            give_way::note(false);
             conn.note_rest(shared);
             return Poll::Ready(Ok(()));
         }
         shared.held = conn.open.get() && shared.flight.unwritten() < BURST && shared.flight.is_ample(ENOUGH);
+        give_way::note(shared.held);
         if shared.held {
             (self.yielded, shared.dirty) = (false, false);
             return Poll::Pending;
