@@ -31,6 +31,12 @@ impl Receiver for Session {
         self.push(s, bytes);
     }
 
+    fn room(&self) {
+        let s = &mut *self.state.borrow_mut();
+        s.awaits_room = false;
+        s.wake();
+    }
+
     fn piece(&self, bytes: &[u8], done: bool, times: &Times) -> usize {
         let s = &mut *self.state.borrow_mut();
         s.seen.answered();

@@ -85,6 +85,9 @@ impl Session {
                 let done = s.in_flight == 0 && s.out.is_empty() && !s.must_send_again();
                 return if done { Poll::Ready(Turn::Close) } else { Poll::Pending };
             }
+            if self.waits_for_room(s) {
+                return Poll::Pending;
+            }
             match ready!(self.poll_input(s, cx, std::mem::take(&mut woken))) {
                 Some(turn) => return Poll::Ready(turn),
                 None => continue,
@@ -123,10 +126,12 @@ impl Session {
 
     /// One read behind a request that has arrived in part, without a copy in between.
     fn poll_more(self: &Rc<Self>, s: &mut State, cx: &mut Context<'_>) -> Poll<Option<Turn>> {
-        // A little more than is missing: a read that fills its buffer would be asked for more at once, in vain.
+        // A little more than is missing: a read that fills its buffer would be asked for more at once, in vain. One that was filled
+        // was one of several requests: as much as there is.
         let missing = s.needs.saturating_sub(s.input.len()) + SPARE;
-        s.input.reserve(missing.min(SCRATCH));
+        s.input.reserve(if s.more { SCRATCH } else { missing.min(SCRATCH) });
         let read = ready!(poll_read_buf(Pin::new(&mut s.stream), cx, &mut s.input));
+        s.more = s.input.len() == s.input.capacity();
         if let Some(turn) = self.arrived(s, read) {
             return Poll::Ready(turn);
         }

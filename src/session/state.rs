@@ -189,6 +189,8 @@ pub struct State {
 
     /// A large reply's connection waits until `out` is empty.
     pub backlogged: bool,
+    /// Stands in the queue of a connection that was full.
+    pub awaits_room: bool,
     /// Closes once everything is answered and written.
     pub closing: bool,
     /// Closes now: replies still to come have nowhere to go.
@@ -256,6 +258,7 @@ impl State {
             unblock: None,
             waits_aside: false,
             backlogged: false,
+            awaits_room: false,
             closing: false,
             dead: false,
         }

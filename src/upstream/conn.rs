@@ -19,6 +19,7 @@ use super::clock::Reading;
 use super::flight::{Entry, Flight, Own};
 use super::ledger::{Before, Log};
 use super::pool::{Tally, Verdict};
+use super::room::Room;
 use super::worth::Worth;
 use super::{Lost, Manner, Receiver, Target, Times};
 use crate::metrics::Tick;
@@ -67,6 +68,7 @@ pub struct Conn {
     log: OnceCell<Rc<RefCell<Log>>>,
     limit: usize,
     tally: Rc<Tally>,
+    room: Room,
     shared: RefCell<Shared>,
 }
 
@@ -141,6 +143,7 @@ impl Conn {
             log: OnceCell::new(),
             limit,
             tally,
+            room: Room::new(limit),
             shared: RefCell::new(shared),
         }
     }
@@ -174,6 +177,15 @@ impl Conn {
     pub fn tells_no_more(&self) -> bool {
         let over = !self.open.get() && self.in_flight.get() == 0;
         over || self.shared.try_borrow().is_ok_and(|shared| shared.mute)
+    }
+    /// So much is before its node that a session does not read on, one that is `busy` with requests on it sooner than another.
+    #[inline]
+    pub fn is_full(&self, busy: bool) -> bool {
+        self.room.is_full(busy) && self.open.get()
+    }
+    /// `who` waits until that is over: [`Receiver::room`].
+    pub fn wait_for_room(&self, who: Rc<dyn Receiver>) {
+        self.room.wait(who);
     }
     /// Something is appended and is about to be written: joining it costs no further write.
     #[inline]
@@ -216,6 +228,7 @@ impl Conn {
         let entry = Entry { to: Some(to), left: n, done: 0, bytes: bytes.len(), read, sent, manner, own: Own::No };
         shared.flight.push(bytes, entry);
         shared.serial += 1;
+        self.room.note(shared.flight.bytes());
         let bound = manner.bound;
         if bound.term > 0 && !(bound.patient && self.asked_lately(&shared, sent)) {
             shared.wants_role = bound.term;
@@ -348,6 +361,7 @@ impl Conn {
                 to.lost(&Lost { written, unwritten, torn, whole }, self.target.node);
             }
         }
+        self.room.make(0);
         self.end_account();
     }
 
@@ -359,6 +373,7 @@ impl Conn {
         for to in flight.entries.into_iter().filter_map(|e| e.to) {
             to.rejected();
         }
+        self.room.make(0);
         self.end_account();
     }
 

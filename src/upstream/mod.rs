@@ -18,6 +18,7 @@ mod leased;
 pub mod ledger;
 mod pool;
 pub mod refusal;
+mod room;
 mod worth;
 
 pub use buffer::Buffer;
@@ -73,6 +74,9 @@ pub trait Receiver {
 
     /// The connection is gone.
     fn lost(&self, lost: &Lost, node: u16);
+
+    /// There is room on the connection for what the receiver waits to append ([`Conn::wait_for_room`]).
+    fn room(&self);
 }
 
 /// What became of a run of requests when its connection ended.

@@ -127,6 +127,42 @@ fn numbers(client: &mut Client, count: usize) -> Vec<i64> {
 }
 
 #[test]
+fn clients_that_send_more_than_may_wait_for_a_node_are_not_read_from_until_it_answers() {
+    const CLIENTS: usize = 12;
+    const EACH: usize = 256;
+    const MIB: f64 = 1024.0 * 1024.0;
+    let (mut stage, proxy, _) = hung(&["--max-upstream", "8mb"]);
+    let value = "x".repeat(16 * 1024);
+    let read = || proxy.metric("redweir_received_bytes_total", &["peer=\"client\""]) / MIB;
+    let before = read();
+    std::thread::scope(|scope| {
+        let writers: Vec<_> = (0..CLIENTS)
+            .map(|who| {
+                let (mut client, value) = (proxy.client(), &value);
+                scope.spawn(move || {
+                    let keys: Vec<String> = (0..EACH).map(|n| format!("{who}:{n}")).collect();
+                    let pipeline: Vec<_> = keys.iter().map(|key| vec!["SET", key, value]).collect();
+                    client.pipeline(&pipeline).expect("replies").iter().all(|reply| *reply == ok())
+                })
+            })
+            .collect();
+        let mut last = before;
+        wait("no more to be read", || {
+            std::thread::sleep(std::time::Duration::from_millis(200));
+            let now = read();
+            let settled = now > before + 2.0 && now == std::mem::replace(&mut last, now);
+            if settled { Ok(()) } else { Err(format!("{now} MiB")) }
+        });
+        // 2 MiB, and what each had read by then.
+        assert!(last - before < 2.0 + CLIENTS as f64 * 0.07, "{} MiB of {}", last - before, CLIENTS * EACH / 64);
+        stage.nodes[0].cont();
+        assert!(writers.into_iter().all(|writer| writer.join().expect("a writer")), "something was refused");
+    });
+    assert_eq!(refused(&proxy, "full"), 0.0);
+    assert_eq!(call(&mut proxy.client(), "DBSIZE"), Reply::Int((CLIENTS * EACH) as i64 + 1));
+}
+
+#[test]
 fn what_waits_for_a_node_is_bounded_and_the_rest_goes_on() {
     let (mut stage, proxy, sent) = hung(&["--max-upstream", "2kb"]);
     let value = "x".repeat(1500);

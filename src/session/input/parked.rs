@@ -2,12 +2,14 @@
 //!
 //! Part of what the session's one task does. Invariant: what it has reserved of the queue it gives back, whatever becomes of it.
 
+use std::rc::Rc;
 use std::task::Context;
 use std::time::{Duration, Instant};
 
 use crate::metrics::Count;
 use crate::session::state::{Park, State};
 use crate::session::{Session, errors};
+use crate::upstream::Receiver;
 
 /// A connection attempt to the master failed: look again this much later, even if nothing changes.
 const RETRY: Duration = Duration::from_millis(20);
@@ -31,6 +33,18 @@ impl Session {
             s.reserved = bytes.max(1);
             self.front.cells.began_to_hold(s.reserved as u64);
         }
+    }
+
+    /// The connection of its last request has enough before it: what the client sends next stays in its socket.
+    #[inline]
+    pub(super) fn waits_for_room(self: &Rc<Self>, s: &mut State) -> bool {
+        let busy = s.in_flight > 0;
+        let Some(conn) = s.conn.as_ref().filter(|conn| conn.is_full(busy)) else { return false };
+        if !s.awaits_room {
+            s.awaits_room = true;
+            conn.wait_for_room(Rc::clone(self) as Rc<dyn Receiver>);
+        }
+        true
     }
 
     /// Whether what the session waited for has come.

@@ -88,6 +88,11 @@ impl Line {
         if !conn.open.get() {
             conn.give_back_unwritten();
         }
+        if !conn.room.is_idle() {
+            // Who waits for a connection that takes nothing more goes elsewhere.
+            let left = if conn.open.get() { conn.shared.borrow().flight.bytes() } else { 0 };
+            conn.room.make(left);
+        }
         match self.flush(conn, cx) {
             Poll::Ready(Err(_)) => Poll::Ready(End::Lost),
             _ if !conn.open.get() && conn.in_flight.get() == 0 => Poll::Ready(End::Drained),
