@@ -36,6 +36,12 @@
 //! A master that answers nothing may be at something long: its connections stand, and what is on them waits, until it answers,
 //! another is master, they break, or the time is up that writes are held for (`session/front/judge.rs`).
 //!
+//! # A node that has enough to do
+//!
+//! is sent more when it answers (`upstream/conn/line.rs`); until then its worker gives its core to others before it sleeps
+//! (`upstream/give_way.rs`). A session with requests on a connection that has 2 MiB before its node reads on when there is room
+//! (`upstream/room.rs`): what its client sends stays in the socket, as it would with Redis.
+//!
 //! # What a session has seen
 //!
 //! At level `session` a run is followed by a ROLE on its connection: the offset in the answer bounds what the run saw, and is

@@ -42,12 +42,16 @@ const fn small(name: &'static str, write: bool, pipeline: u32, clients: u32, hap
     Workload { name, write, pipeline, clients, value_bytes: 64, requests, haproxy, floor }
 }
 
-const fn large(name: &'static str, write: bool, haproxy: Bar) -> Workload {
-    let value_bytes = 16 * 1024;
-    Workload { name, write, pipeline: 1, clients: 50, value_bytes, requests: 40_000, haproxy, floor: None }
+const LARGE_READ: Bar = Bar { must: 0.58, aim: 0.47 };
+const LARGE_WRITE: Bar = Bar { must: 0.78, aim: 0.65 };
+
+const fn large(name: &'static str, write: bool, pipeline: u32, clients: u32) -> Workload {
+    let requests = if pipeline * clients == 50 { 40_000 } else { 20_000 };
+    let haproxy = if write { LARGE_WRITE } else { LARGE_READ };
+    Workload { name, write, pipeline, clients, value_bytes: 16 * 1024, requests, haproxy, floor: None }
 }
 
-pub const WORKLOADS: [Workload; 10] = [
+pub const WORKLOADS: [Workload; 16] = [
     small("get_p1_c50", false, 1, 50, SMALL),
     small("set_p1_c50", true, 1, 50, SMALL),
     small("get_p1_c1000", false, 1, 1000, MANY),
@@ -56,8 +60,14 @@ pub const WORKLOADS: [Workload; 10] = [
     small("set_p16_c50", true, 16, 50, PIPELINED),
     small("get_p16_c1000", false, 16, 1000, PIPELINED),
     small("set_p16_c1000", true, 16, 1000, PIPELINED),
-    large("get_16k_c50", false, Bar { must: 0.58, aim: 0.47 }),
-    large("set_16k_c50", true, Bar { must: 0.78, aim: 0.65 }),
+    large("get_16k_c50", false, 1, 50),
+    large("set_16k_c50", true, 1, 50),
+    large("get_16k_c1000", false, 1, 1000),
+    large("set_16k_c1000", true, 1, 1000),
+    large("get_16k_p16_c50", false, 16, 50),
+    large("set_16k_p16_c50", true, 16, 50),
+    large("get_16k_p16_c1000", false, 16, 1000),
+    large("set_16k_p16_c1000", true, 16, 1000),
 ];
 
 impl Workload {

@@ -33,7 +33,7 @@ impl Receiver for Session {
 
     fn room(&self) {
         let s = &mut *self.state.borrow_mut();
-        s.awaits_room = false;
+        s.awaits_room = None;
         s.wake();
     }
 

@@ -163,8 +163,8 @@ impl Session {
         s.timer = None;
         self.unhold(&mut s, false);
         self.drop_held(&mut s);
-        if s.in_flight > 0 || s.asking {
-            // Connections still hold this session for the replies to come; its client need not wait for them.
+        if s.in_flight > 0 || s.asking || s.awaits_room.is_some() {
+            // Connections still hold this session for the replies to come, or in a queue; its client need not wait for that.
             let _ = socket2::SockRef::from(&s.stream).shutdown(std::net::Shutdown::Both);
         }
         if let Some(conn) = s.conn.take().filter(|_| s.backlogged) {

@@ -133,7 +133,7 @@ pub struct State {
     /// It has read: whether it can see its writes is of interest.
     pub reads: bool,
 
-    /// Where its requests on their way are; meaningful while `in_flight > 0`.
+    /// Where its requests on their way are, or its last ones were.
     pub conn: Option<Rc<Conn>>,
     pub side: Side,
     /// Why they are there.
@@ -189,8 +189,8 @@ pub struct State {
 
     /// A large reply's connection waits until `out` is empty.
     pub backlogged: bool,
-    /// Stands in the queue of a connection that was full.
-    pub awaits_room: bool,
+    /// Stands in the queue of this connection, which was full.
+    pub awaits_room: Option<*const Conn>,
     /// Closes once everything is answered and written.
     pub closing: bool,
     /// Closes now: replies still to come have nowhere to go.
@@ -258,7 +258,7 @@ impl State {
             unblock: None,
             waits_aside: false,
             backlogged: false,
-            awaits_room: false,
+            awaits_room: None,
             closing: false,
             dead: false,
         }

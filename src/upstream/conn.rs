@@ -17,6 +17,7 @@ use tokio::net::TcpStream;
 
 use super::clock::Reading;
 use super::flight::{Entry, Flight, Own};
+use super::give_way;
 use super::ledger::{Before, Log};
 use super::pool::{Tally, Verdict};
 use super::room::Room;
@@ -183,7 +184,7 @@ impl Conn {
     pub fn is_full(&self, busy: bool) -> bool {
         self.room.is_full(busy) && self.open.get()
     }
-    /// `who` waits until that is over: [`Receiver::room`].
+    /// `who` waits until that is over, or the connection is: [`Receiver::room`].
     pub fn wait_for_room(&self, who: Rc<dyn Receiver>) {
         self.room.wait(who);
     }
@@ -340,6 +341,7 @@ impl Conn {
         let mut line = Line::new(stream);
         let end = std::future::poll_fn(|cx| line.poll(self, cx)).await;
         self.shared.borrow_mut().stream = None;
+        give_way::note(false);
         end
     }
 

@@ -75,7 +75,7 @@ pub trait Receiver {
     /// The connection is gone.
     fn lost(&self, lost: &Lost, node: u16);
 
-    /// There is room on the connection for what the receiver waits to append ([`Conn::wait_for_room`]).
+    /// There is room on the connection for what the receiver waits to append, or none to wait for ([`Conn::wait_for_room`]).
     fn room(&self);
 }
 

@@ -5,7 +5,7 @@ use std::io::Read;
 use redweir::demo::client::encode;
 
 use crate::support::raw::{self, End};
-use crate::support::{Client, Proxy, Reply, Stage, bulk, call, ok, plain_stage, settle, wait};
+use crate::support::{Client, Counts, Proxy, Reply, Stage, bulk, call, ok, plain_stage, settle, wait};
 
 const HOLD_FULL: &str = "MASTERDOWN redweir: no verified master and the queue of held requests is full (hold-bytes, hold-session-bytes); nothing was executed";
 const UPSTREAM_FULL: &str = "TRYAGAIN redweir: too many bytes wait for this node (max-upstream); nothing was executed";
@@ -160,6 +160,36 @@ fn clients_that_send_more_than_may_wait_for_a_node_are_not_read_from_until_it_an
     });
     assert_eq!(refused(&proxy, "full"), 0.0);
     assert_eq!(call(&mut proxy.client(), "DBSIZE"), Reply::Int((CLIENTS * EACH) as i64 + 1));
+}
+
+#[test]
+fn a_read_that_waited_for_room_behind_its_own_write_follows_it_to_the_master() {
+    let mut stage = plain_stage(1);
+    let proxy = Proxy::start(&stage, &["--down-after", "60s", "--consistency", "eventual", "--max-upstream", "256kb"]);
+    proxy.wait_readers(1);
+    call(&mut proxy.client(), "SET before 1");
+    settle(&mut stage, 0);
+    Counts::reset(&stage);
+    stage.nodes[0].stop();
+    let base = proxy.metric("redweir_received_bytes_total", &["peer=\"client\""]);
+    let sent = |bytes: usize| {
+        let all = base + bytes as f64;
+        wait_metric(&proxy, "redweir_received_bytes_total", &["peer=\"client\""], all);
+    };
+    let (mut filling, mut client) = (proxy.client(), proxy.client());
+    let fill = encode(&[b"SET", b"fill", "x".repeat(60_000).as_bytes()]);
+    for n in 1..=2 {
+        filling.send(&fill).expect("sent");
+        // Both together are more than a quarter of what may wait: who has requests there is read from no further.
+        sent(fill.len() * n);
+    }
+    let write = encode(&[b"SET", b"key", b"value"]);
+    client.send(&write).expect("sent");
+    sent(2 * fill.len() + write.len());
+    send(&mut client, &["GET", "key"]);
+    stage.nodes[0].cont();
+    assert_eq!((client.read().expect("a reply"), client.read().expect("a reply")), (ok(), bulk("value")));
+    assert_eq!([0, 1].map(|node| Counts::read(&stage).on(node, "get")), [1, 0]);
 }
 
 #[test]

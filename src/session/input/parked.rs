@@ -1,4 +1,4 @@
-//! A session whose next request has to wait: for its own replies, or for a master.
+//! A session whose next request has to wait: for its own replies, for a master, or for room before its node.
 //!
 //! Part of what the session's one task does. Invariant: what it has reserved of the queue it gives back, whatever becomes of it.
 
@@ -40,10 +40,13 @@ impl Session {
     pub(super) fn waits_for_room(self: &Rc<Self>, s: &mut State) -> bool {
         let busy = s.in_flight > 0;
         let Some(conn) = s.conn.as_ref().filter(|conn| conn.is_full(busy)) else { return false };
-        if !s.awaits_room {
-            s.awaits_room = true;
+        let place = Rc::as_ptr(conn);
+        if s.awaits_room != Some(place) {
+            s.awaits_room = Some(place);
             conn.wait_for_room(Rc::clone(self) as Rc<dyn Receiver>);
         }
+        // What stays in the socket was sent behind what is on its way, even if that is answered by the time it is read.
+        s.more |= busy;
         true
     }
 

@@ -115,6 +115,9 @@ impl Line {
                 if conn.give_back_unwritten() {
                     conn.open.set(false);
                 }
+                // Nothing more is appended here before more is known; what waits may have another way.
+                conn.room.make(0);
+                give_way::note(false);
                 Some(match self.flush(conn, cx) {
                     Poll::Ready(Err(_)) => Poll::Ready(End::Lost),
                     _ => self.keep_back(conn, cx),

@@ -1,6 +1,6 @@
 //! Asks for the offset behind writes that no flush asks behind: when a connection came to rest, or ended.
 //!
-//! Part of [`Pool`]. Must not know which writes. Invariant: what is owed is asked for as soon as a connection can be asked.
+//! Part of [`Pool`]. Must not know which writes. Invariant: what is owed is asked for until a connection was asked.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use super::Pool;
 
 /// What writes were acknowledged without a ROLE behind them is asked for this much later.
 const AUDIT: Duration = Duration::from_millis(2);
-/// And this much later where that was done a moment ago. A worker that is busy sleeps and wakes thousands of times until then:
+/// And this much later where that was tried a moment ago. A worker that is busy sleeps and wakes thousands of times until then:
 /// with a timer below the kernel's tick (4 ms) each of these sleeps set the clock anew, and a SET cost a tenth more.
 const AUDIT_AGAIN: Duration = Duration::from_millis(20);
 /// And where no connection can be asked, again after this long.
@@ -28,7 +28,7 @@ impl Pool {
                 () = self.tally.owed.notified() => sleep(audit_in(asked.map(|at| at.elapsed()))).await,
                 () = sleep(AGAIN), if left.is_some() => {}
             }
-            let Some(node) = self.tally.owing.take().or(left.take()) else { continue };
+            let Some(node) = self.tally.owing.take().or_else(|| left.take()) else { continue };
             left = (!self.ask_behind(node)).then_some(node);
             asked = Some(Instant::now());
         }
