@@ -3,7 +3,7 @@
 //! Who sleeps is woken by the next byte of any client, and on a busy core the kernel takes it from whoever sent that byte: two
 //! switches for each client, while its request is held back anyway (`conn/line.rs`). Who has given way is not asleep, and
 //! nobody is interrupted for it; when its turn comes, all that was sent is there at once. Where nobody else wants the core
-//! giving way is one short system call.
+//! giving way is one short system call. SET at pipeline 16: 0.50 us instead of 0.59 with 50 clients, 0.63 instead of 0.71 with 1000.
 //!
 //! Must not happen while a node waits for what is to be written. Invariant: where others kept the core for so long that the node
 //! ran dry, none of this is done for a while, each time longer.

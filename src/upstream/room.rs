@@ -2,7 +2,7 @@
 //!
 //! What is unanswered is kept, to be sent again if need be. Without a bound well below `max-upstream` clients that send large values
 //! in deep pipelines fill it, and are refused what Redis itself would have left in its clients' sockets; and what outgrows the
-//! cache costs twice: 15 us a SET of 16 KiB at pipeline 16, 11 with this window.
+//! cache costs more: 15.8 us a SET of 16 KiB at pipeline 16, 12.9 with this window, and 11 ms instead of 40 until it is answered.
 //!
 //! Must not refuse anything. Invariant: who waits is called when there is room, in turn while there is a little, and at the latest
 //! when nothing is on its way or the connection takes nothing more.
