@@ -115,7 +115,7 @@ pub(super) const LISTENER: &[Setting<ListenerParts>] = &[
         "hold-bytes",
         "SIZE",
         "256mb",
-        "Bytes of waiting writes over all clients; what is beyond is refused (a client is read from no further while 2 MiB wait there)",
+        "Bytes of waiting writes over all clients; what is beyond is refused",
         |l, g, f| g.put(&mut l.hold_bytes, f, memory(0..=1024 * GB)),
     ),
     one(
@@ -382,7 +382,7 @@ pub(super) const LIMITS: &[Setting<Process>] = &[
         "max-upstream",
         "SIZE",
         "64mb",
-        "Bytes waiting or under way on one connection to a node; what is beyond is refused (a client is read from no further while 2 MiB wait there)",
+        "Bytes waiting or under way on one connection to a node; what is beyond is refused (a client with requests there is read from no further while 2 MiB of them, or a quarter of this, wait)",
         |p, g, f| g.put(&mut p.limits.upstream_bytes, f, memory(KB..=1024 * GB)),
     ),
     one(

@@ -50,7 +50,7 @@ impl Session {
             if s.out.len() > self.front.limits.client_output_bytes / 2
                 || s.in_flight >= self.front.limits.pipeline as u32
             {
-                s.more |= s.in_flight > 0;
+                s.leave_unread();
                 return Poll::Pending;
             }
             if s.in_flight == 0 && s.must_send_again() {

@@ -114,7 +114,7 @@ pub struct State {
     pub silence: Silence,
     /// What is looked at was sent by the client together with, and behind, a write.
     pub behind_write: bool,
-    /// The last read took all there was room for: what comes next was sent together with it.
+    /// What is read next was sent together with what was read last: that took all there was room for, or it had to wait.
     pub more: bool,
     /// The session has sent a write since it began (WAIT needs to know).
     pub wrote: bool,
@@ -282,6 +282,13 @@ impl State {
         let odd = self.dead | self.rescan | self.closing | self.refusing | self.backlogged;
         let queued = !self.input.is_empty() || !self.out.is_empty();
         self.in_flight > 0 && self.park == Park::Not && !odd && !queued
+    }
+
+    /// It is not read from: what stays in the socket was sent behind what is on its way, even if that is answered by the time it is
+    /// read.
+    #[inline]
+    pub fn leave_unread(&mut self) {
+        self.more |= self.in_flight > 0;
     }
 
     /// Puts them before everything else, oldest first.

@@ -6,7 +6,9 @@
 
 mod account;
 mod answer;
+mod ending;
 mod line;
+mod own;
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
@@ -18,21 +20,15 @@ use tokio::net::TcpStream;
 use super::clock::Reading;
 use super::flight::{Entry, Flight, Own};
 use super::give_way;
-use super::ledger::{Before, Log};
-use super::pool::{Tally, Verdict};
+use super::ledger::Log;
+use super::pool::Tally;
 use super::room::Room;
 use super::worth::Worth;
-use super::{Lost, Manner, Receiver, Target, Times};
+use super::{Manner, Receiver, Target, Times};
 use crate::metrics::Tick;
-use crate::resp::encode;
 use crate::socket;
 use account::Question;
 use line::{BURST, Line};
-
-/// Reads alone are followed by a ROLE no more often than this, in time and in runs: until the next one their sessions stay
-/// on the connection. So it costs next to nothing, and sessions still change their replica now and then.
-const ROLE_PERIOD_NS: u64 = 1_000_000;
-const ROLE_RUNS: u64 = 16;
 
 /// The connection's bound on kept request bytes is reached.
 #[derive(Debug, PartialEq, Eq)]
@@ -260,78 +256,11 @@ impl Conn {
         }
     }
 
-    #[inline]
-    fn asked_lately(&self, shared: &Shared, now: Tick) -> bool {
-        let (at, serial) = shared.asked;
-        at > 0 && (shared.serial - serial < ROLE_RUNS || self.tally.clock.ns(at, now) < ROLE_PERIOD_NS)
-    }
-
-    /// What is appended is about to be written: a ROLE behind it, if one is wanted.
-    fn close_flush(&self, shared: &mut Shared) {
-        shared.led = false;
-        let mut term = std::mem::take(&mut shared.wants_role);
-        if term == 0 && self.is_due(shared) {
-            term = shared.unread;
-        }
-        if shared.mute {
-            return;
-        }
-        if term > 0 {
-            self.ask_role(shared, term, self.tally.clock.now());
-        }
-    }
-
-    fn ask_role(&self, shared: &mut Shared, term: u32, now: Tick) {
-        shared.ask_role(self.tally.origins.question(), term, self.tally.ledger.before(), now);
-        self.in_flight.set(self.in_flight.get() + 1);
-    }
-
-    /// Appends `n` scripts for the node, before what is to be appended next.
-    pub fn append_scripts(&self, bytes: &[u8], n: u32, now: Tick) {
-        if n > 0 {
-            let entry = Entry {
-                to: None,
-                left: n,
-                done: 0,
-                bytes: bytes.len(),
-                read: now,
-                sent: now,
-                manner: Manner { idempotent: true, ..Manner::default() },
-                own: Own::Script,
-            };
-            self.shared.borrow_mut().flight.push_own(bytes, entry);
-            self.in_flight.set(self.in_flight.get() + n);
-        }
-    }
-
     /// A receiver of large pieces has caught up.
     pub fn resume(&self) {
         let mut shared = self.shared.borrow_mut();
         shared.backlog = 0;
         shared.wake();
-    }
-
-    /// No new requests; closes once everything on it is answered.
-    pub fn retire(&self) {
-        self.open.set(false);
-        self.shared.borrow().wake();
-    }
-
-    /// No new requests, and those on it are lost now.
-    pub fn kill(&self) {
-        self.killed.set(true);
-        self.retire();
-    }
-
-    /// What is known of its node by now. Looks at what was kept back, if that changes anything.
-    pub(super) fn heed(&self, verdict: Verdict) {
-        self.worth.set(match (self.worth.get(), verdict) {
-            (replaced @ Worth::Replaced(_), _) => replaced,
-            (_, Verdict::Withhold) => Worth::Withheld,
-            (_, Verdict::Replaced(then)) => Worth::Replaced(then),
-            (_, Verdict::Keep | Verdict::Retire | Verdict::Kill) => Worth::Full,
-        });
-        self.shared.borrow().wake();
     }
 
     /// The owner task's life from an open socket to its end.
@@ -343,40 +272,6 @@ impl Conn {
         self.shared.borrow_mut().stream = None;
         give_way::note(false);
         end
-    }
-
-    /// Reports everything unanswered to its receivers.
-    pub(super) fn fail(&self) {
-        self.open.set(false);
-        let (mut flight, torn) = {
-            let mut shared = self.shared.borrow_mut();
-            (std::mem::take(&mut shared.flight), shared.torn)
-        };
-        self.in_flight.set(0);
-        flight.entries.iter().for_each(|entry| self.note_failed(entry));
-        let receivers: Vec<_> = flight.entries.iter_mut().map(|e| (e.to.take(), e.manner.whole, e.done > 0)).collect();
-        for (index, ((to, whole, begun), (written, unwritten))) in
-            receivers.into_iter().zip(flight.unanswered()).enumerate()
-        {
-            let torn = (torn && index == 0) || (whole && begun);
-            if let Some(to) = to {
-                to.lost(&Lost { written, unwritten, torn, whole }, self.target.node);
-            }
-        }
-        self.room.make(0);
-        self.end_account();
-    }
-
-    /// Tells everybody that the node refused the login they share.
-    pub(super) fn reject(&self) {
-        self.open.set(false);
-        let flight = std::mem::take(&mut self.shared.borrow_mut().flight);
-        self.in_flight.set(0);
-        for to in flight.entries.into_iter().filter_map(|e| e.to) {
-            to.rejected();
-        }
-        self.room.make(0);
-        self.end_account();
     }
 
     #[inline]
@@ -393,27 +288,6 @@ impl Conn {
         // A peak counts at once, relief by an eighth a time.
         self.ewma.set((if sample > old { sample } else { old - (old - sample) / 8 }, answered));
     }
-
-    /// A retired connection: what was not written yet goes back, newest first taken, oldest first given.
-    /// Whether there was any: the connection is then not what it was about to be (its database, its scripts).
-    fn give_back_unwritten(&self) -> bool {
-        let shared = &mut *self.shared.borrow_mut();
-        if shared.spoiled {
-            return false;
-        }
-        let mut taken: Vec<_> = std::iter::from_fn(|| shared.flight.take_unwritten()).collect();
-        let any = !taken.is_empty();
-        while let Some((entry, bytes)) = taken.pop() {
-            self.in_flight.set(self.in_flight.get().saturating_sub(entry.left));
-            if entry.own == Own::Role {
-                shared.roles.pop_back();
-            }
-            if let Some(to) = entry.to {
-                to.returned(&bytes, self.target.node);
-            }
-        }
-        any
-    }
 }
 
 impl Shared {
@@ -421,40 +295,6 @@ impl Shared {
         if let Some(waker) = &self.waker {
             waker.wake_by_ref();
         }
-    }
-
-    fn select(&mut self, db: u32, now: Tick) {
-        let mut bytes = Vec::with_capacity(32);
-        encode::request(&mut bytes, [&b"SELECT"[..], db.to_string().as_bytes()].into_iter());
-        let entry = Entry {
-            to: None,
-            left: 1,
-            done: 0,
-            bytes: bytes.len(),
-            read: now,
-            sent: now,
-            manner: Manner { idempotent: true, ..Manner::default() },
-            own: Own::Select,
-        };
-        self.flight.push_own(&bytes, entry);
-        self.db = db;
-    }
-
-    fn ask_role(&mut self, question: &'static [u8], term: u32, before: Before, now: Tick) {
-        self.asked = (now, self.serial);
-        let wrote = std::mem::take(&mut self.unread) > 0;
-        self.roles.push_back(Question { term, covers: self.serial, wrote, before });
-        let entry = Entry {
-            to: None,
-            left: 1,
-            done: 0,
-            bytes: question.len(),
-            read: now,
-            sent: now,
-            manner: Manner { idempotent: true, ..Manner::default() },
-            own: Own::Role,
-        };
-        self.flight.push_own(question, entry);
     }
 
     /// Somebody slow owns this connection and nobody else waits behind.

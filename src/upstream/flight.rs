@@ -78,10 +78,11 @@ impl Flight {
         self.entries.push_back(entry);
     }
 
-    /// As [`Flight::push`], of requests of our own. They are few: the one place where all others pass is to have it inline.
+    /// `n` requests of our own, sent `now`. They are few: the one place where all others pass is to have [`Flight::push`] inline.
     #[cold]
-    pub fn push_own(&mut self, bytes: &[u8], entry: Entry) {
-        self.push(bytes, entry);
+    pub fn push_own(&mut self, bytes: &[u8], n: u32, now: Tick, own: Own) {
+        let manner = Manner { idempotent: true, ..Manner::default() };
+        self.push(bytes, Entry { to: None, left: n, done: 0, bytes: bytes.len(), read: now, sent: now, manner, own });
     }
 
     /// What is to be written next: not always all there is.

@@ -30,8 +30,8 @@ pub(super) struct Room {
 impl Room {
     /// `limit`: what is refused beyond, in bytes.
     pub fn new(limit: usize) -> Self {
-        let window = WINDOW.min(limit / 4);
-        Self { window, crowd: window.max(limit / 4), before: Cell::new(0), queue: RefCell::default() }
+        let crowd = limit / 4;
+        Self { window: WINDOW.min(crowd), crowd, before: Cell::new(0), queue: RefCell::default() }
     }
 
     /// Whether there is enough before the node for somebody who has part in it (`busy`), or for anybody.

@@ -162,34 +162,41 @@ fn clients_that_send_more_than_may_wait_for_a_node_are_not_read_from_until_it_an
     assert_eq!(call(&mut proxy.client(), "DBSIZE"), Reply::Int((CLIENTS * EACH) as i64 + 1));
 }
 
-#[test]
-fn a_read_that_waited_for_room_behind_its_own_write_follows_it_to_the_master() {
+/// A client that is not read from once its write is on its way, for what `fillers` others of 60 kB have there, or by `flags` alone.
+fn read_follows_write(flags: &[&str], fillers: usize) {
     let mut stage = plain_stage(1);
-    let proxy = Proxy::start(&stage, &["--down-after", "60s", "--consistency", "eventual", "--max-upstream", "256kb"]);
+    let proxy = Proxy::start(&stage, &[&["--down-after", "60s", "--consistency", "eventual"], flags].concat());
     proxy.wait_readers(1);
     call(&mut proxy.client(), "SET before 1");
     settle(&mut stage, 0);
     Counts::reset(&stage);
     stage.nodes[0].stop();
-    let base = proxy.metric("redweir_received_bytes_total", &["peer=\"client\""]);
-    let sent = |bytes: usize| {
-        let all = base + bytes as f64;
-        wait_metric(&proxy, "redweir_received_bytes_total", &["peer=\"client\""], all);
+    let mut sent = proxy.metric("redweir_received_bytes_total", &["peer=\"client\""]);
+    let mut send_and_wait = |client: &mut Client, request: &[u8]| {
+        client.send(request).expect("sent");
+        sent += request.len() as f64;
+        wait_metric(&proxy, "redweir_received_bytes_total", &["peer=\"client\""], sent);
     };
     let (mut filling, mut client) = (proxy.client(), proxy.client());
-    let fill = encode(&[b"SET", b"fill", "x".repeat(60_000).as_bytes()]);
-    for n in 1..=2 {
-        filling.send(&fill).expect("sent");
-        // Both together are more than a quarter of what may wait: who has requests there is read from no further.
-        sent(fill.len() * n);
+    for _ in 0..fillers {
+        send_and_wait(&mut filling, &encode(&[b"SET", b"fill", "x".repeat(60_000).as_bytes()]));
     }
-    let write = encode(&[b"SET", b"key", b"value"]);
-    client.send(&write).expect("sent");
-    sent(2 * fill.len() + write.len());
+    send_and_wait(&mut client, &encode(&[b"SET", b"key", b"value"]));
     send(&mut client, &["GET", "key"]);
     stage.nodes[0].cont();
     assert_eq!((client.read().expect("a reply"), client.read().expect("a reply")), (ok(), bulk("value")));
     assert_eq!([0, 1].map(|node| Counts::read(&stage).on(node, "get")), [1, 0]);
+}
+
+#[test]
+fn a_read_that_waited_for_room_behind_its_own_write_follows_it_to_the_master() {
+    // Two are more than a quarter of what may wait: who has requests there is read from no further.
+    read_follows_write(&["--max-upstream", "256kb"], 2);
+}
+
+#[test]
+fn a_read_that_waited_for_a_reply_behind_its_own_write_follows_it_to_the_master() {
+    read_follows_write(&["--max-pipeline", "1"], 0);
 }
 
 #[test]

@@ -38,15 +38,13 @@ impl Session {
     /// The connection of its last request has enough before it: what the client sends next stays in its socket.
     #[inline]
     pub(super) fn waits_for_room(self: &Rc<Self>, s: &mut State) -> bool {
-        let busy = s.in_flight > 0;
-        let Some(conn) = s.conn.as_ref().filter(|conn| conn.is_full(busy)) else { return false };
+        let Some(conn) = s.conn.as_ref().filter(|conn| conn.is_full(s.in_flight > 0)) else { return false };
         let place = Rc::as_ptr(conn);
         if s.awaits_room != Some(place) {
             s.awaits_room = Some(place);
             conn.wait_for_room(Rc::clone(self) as Rc<dyn Receiver>);
         }
-        // What stays in the socket was sent behind what is on its way, even if that is answered by the time it is read.
-        s.more |= busy;
+        s.leave_unread();
         true
     }
 
