@@ -42,12 +42,22 @@ const fn small(name: &'static str, write: bool, pipeline: u32, clients: u32, hap
     Workload { name, write, pipeline, clients, value_bytes: 64, requests, haproxy, floor }
 }
 
+/// Of large values without a pipeline: what the prototype reached was measured so (limit.md section 1, get_16k_c50 and
+/// set_16k_c50). With one the bar of pipelines counts; there `floor` itself is at 0.7 of haproxy.
 const LARGE_READ: Bar = Bar { must: 0.58, aim: 0.47 };
 const LARGE_WRITE: Bar = Bar { must: 0.78, aim: 0.65 };
 
 const fn large(name: &'static str, write: bool, pipeline: u32, clients: u32) -> Workload {
-    let requests = if pipeline * clients == 50 { 40_000 } else { 20_000 };
-    let haproxy = if write { LARGE_WRITE } else { LARGE_READ };
+    let requests = match (write, pipeline) {
+        (true, _) => 20_000,
+        (false, 1) => 40_000,
+        (false, _) => 60_000,
+    };
+    let haproxy = match (write, pipeline) {
+        (_, 2..) => PIPELINED,
+        (true, _) => LARGE_WRITE,
+        (false, _) => LARGE_READ,
+    };
     Workload { name, write, pipeline, clients, value_bytes: 16 * 1024, requests, haproxy, floor: None }
 }
 

@@ -38,9 +38,6 @@ use choice::Choice;
 pub use choice::Way;
 use judge::Patience;
 
-/// Bytes read from a client at once; one buffer serves all sessions of a worker.
-pub const SCRATCH: usize = 64 * 1024;
-
 /// Counts that span workers. Touched when a session comes or goes or must wait, never per request.
 pub struct Shared {
     pub sessions: AtomicUsize,
@@ -98,7 +95,6 @@ pub struct Front {
     pub(super) accepted: Cell<bool>,
     pub(super) allowed: Allowed,
     pub shared: Arc<Shared>,
-    pub scratch: RefCell<Box<[u8]>>,
     snapshot: RefCell<Cache<Arc<ArcSwap<Topology>>, Arc<Topology>>>,
     picker: RefCell<Picker>,
     /// The reader chosen in this round, kept while its connection has unwritten requests to join.
@@ -153,7 +149,6 @@ impl Front {
                 Picker::new(listener.balancer, listener.zone.as_deref()).guarded(listener.reads.guard),
             ),
             snapshot: RefCell::new(Cache::new(view.snapshot())),
-            scratch: RefCell::new(vec![0; SCRATCH].into_boxed_slice()),
             clock: Clock::default(),
             memo: Memo::default(),
             scripts: Known::new(Arc::clone(&shared.common.scripts)),

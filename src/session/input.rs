@@ -13,16 +13,20 @@ use std::task::{Context, Poll, ready};
 use tokio_util::io::poll_read_buf;
 
 use super::dispatch::{Go, Run};
-use super::front::SCRATCH;
 use super::kind::Kind;
 use super::state::{Park, Silence, State};
 use super::{Session, Turn, unit};
 use crate::metrics::{Count, Tick};
 use crate::resp::{Args, Scan, encode, inline};
 use crate::socket;
+use crate::upstream::PIECE;
 
 /// Read beyond what is missing of a request.
 const SPARE: usize = 4096;
+/// Read at once when nothing says that there is more: many who begin together stay within what may be before a node.
+const FIRST: usize = 32 * 1024;
+/// Likewise when there is, of small requests: more of them than `max-pipeline` by much would be taken at once.
+const NEXT: usize = 64 * 1024;
 /// Failed sends of the same requests after which the next one waits a moment.
 const TRIES: u32 = 3;
 
@@ -99,24 +103,38 @@ impl Session {
     /// One read and what it brings.
     #[inline]
     fn poll_input(self: &Rc<Self>, s: &mut State, cx: &mut Context<'_>, woken: bool) -> Poll<Option<Turn>> {
-        if !s.input.is_empty() {
+        // In the middle of a pipeline what is left of the last read comes along: large requests stay in the piece they are read into.
+        let here = s.input.is_empty() || s.more && s.input.len() <= PIECE / 2 && s.needs <= PIECE;
+        if !here {
             return self.poll_more(s, cx);
         }
-        let mut scratch = self.front.scratch.borrow_mut();
-        let read = match woken {
-            true => ready!(socket::poll_first_recv(&s.stream, cx, &mut scratch)),
-            false => ready!(socket::poll_recv(&s.stream, cx, &mut scratch)),
+        let large = s.input.len() > SPARE || !s.input.is_empty() && s.needs > SPARE;
+        let most = match s.more {
+            false => FIRST,
+            true if large => PIECE,
+            true => NEXT,
         };
-        let bytes = &scratch[..*read.as_ref().unwrap_or(&0)];
-        if let Some(turn) = self.arrived(s, read) {
-            return Poll::Ready(turn);
+        let read = ready!(self.front.pool.pieces().fill(&s.input, most, |room| match woken {
+            true => socket::poll_first_recv(&s.stream, cx, room),
+            false => socket::poll_recv(&s.stream, cx, room),
+        }));
+        let Ok(bytes) = read else { return Poll::Ready(Some(Turn::Close)) };
+        if !self.arrived(s, bytes.len() - s.input.len()) {
+            return Poll::Ready(None);
         }
         if s.in_flight == 0 && !s.more {
             s.behind_write = false;
         }
-        s.more = bytes.len() == SCRATCH;
-        let (consumed, stop) = self.walk(s, bytes, self.front.clock.now());
-        s.input.extend_from_slice(&bytes[consumed..]);
+        s.more = bytes.len() == most;
+        let mut input = std::mem::take(&mut s.input);
+        let (consumed, stop) = self.walk(s, &bytes, self.front.clock.now());
+        if !input.is_empty() {
+            input.clear();
+        }
+        if consumed < bytes.len() {
+            input.extend_from_slice(&bytes[consumed..]);
+        }
+        s.input = input;
         let turn = self.after_walk(s, stop);
         if turn.is_none() && s.only_waits() {
             // What another look at everything would come to. An error is the next read's.
@@ -130,11 +148,13 @@ impl Session {
         // A little more than is missing: a read that fills its buffer would be asked for more at once, in vain. One that was filled
         // was one of several requests: as much as there is.
         let missing = s.needs.saturating_sub(s.input.len()) + SPARE;
-        s.input.reserve(if s.more { SCRATCH } else { missing.min(SCRATCH) });
-        let read = ready!(poll_read_buf(Pin::new(&mut s.stream), cx, &mut s.input));
+        s.input.reserve(if s.more { PIECE } else { missing.min(PIECE) });
+        let Ok(n) = ready!(poll_read_buf(Pin::new(&mut s.stream), cx, &mut s.input)) else {
+            return Poll::Ready(Some(Turn::Close));
+        };
         s.more = s.input.len() == s.input.capacity();
-        if let Some(turn) = self.arrived(s, read) {
-            return Poll::Ready(turn);
+        if !self.arrived(s, n) {
+            return Poll::Ready(None);
         }
         let mut input = std::mem::take(&mut s.input);
         let (consumed, stop) = self.walk(s, &input, self.front.clock.now());
@@ -143,20 +163,12 @@ impl Session {
         Poll::Ready(self.after_walk(s, stop))
     }
 
-    /// Counts what was read; `Some` when there is nothing to look at.
+    /// Counts the `n` bytes that were read; false: there will be no more.
     #[inline]
-    fn arrived(&self, s: &mut State, read: io::Result<usize>) -> Option<Option<Turn>> {
-        match read {
-            Ok(0) => {
-                s.closing = true;
-                Some(None)
-            }
-            Ok(n) => {
-                self.front.cells.count(Count::BytesFromClients, n as u64);
-                None
-            }
-            Err(_) => Some(Some(Turn::Close)),
-        }
+    fn arrived(&self, s: &mut State, n: usize) -> bool {
+        s.closing |= n == 0;
+        self.front.cells.count(Count::BytesFromClients, n as u64);
+        n > 0
     }
 
     fn after_walk(&self, s: &mut State, stop: Stop) -> Option<Turn> {

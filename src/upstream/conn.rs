@@ -223,7 +223,7 @@ impl Conn {
             self.note_written(&mut shared, manner.written, sent);
         }
         let entry = Entry { to: Some(to), left: n, done: 0, bytes: bytes.len(), read, sent, manner, own: Own::No };
-        shared.flight.push(bytes, entry);
+        shared.flight.push(bytes, self.tally.pieces.share(bytes), entry);
         shared.serial += 1;
         self.room.note(shared.flight.bytes());
         let bound = manner.bound;

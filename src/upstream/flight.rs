@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use super::kept::Kept;
+use super::pieces::Share;
 use super::{Manner, Receiver};
 use crate::metrics::Tick;
 use crate::resp::request;
@@ -72,9 +73,13 @@ impl Flight {
         on_wire > enough && self.entries.front().is_some_and(|head| on_wire - enough > head.bytes)
     }
 
+    /// `share`: of the same bytes, where they may stay as they lie.
     #[inline]
-    pub fn push(&mut self, bytes: &[u8], entry: Entry) {
-        self.kept.push(bytes);
+    pub fn push(&mut self, bytes: &[u8], share: Option<Share>, entry: Entry) {
+        match share {
+            None => self.kept.push(bytes),
+            Some(share) => self.kept.keep(share),
+        }
         self.entries.push_back(entry);
     }
 
@@ -82,7 +87,11 @@ impl Flight {
     #[cold]
     pub fn push_own(&mut self, bytes: &[u8], n: u32, now: Tick, own: Own) {
         let manner = Manner { idempotent: true, ..Manner::default() };
-        self.push(bytes, Entry { to: None, left: n, done: 0, bytes: bytes.len(), read: now, sent: now, manner, own });
+        self.push(
+            bytes,
+            None,
+            Entry { to: None, left: n, done: 0, bytes: bytes.len(), read: now, sent: now, manner, own },
+        );
     }
 
     /// What is to be written next: not always all there is.
@@ -174,7 +183,7 @@ mod tests {
         ] {
             let mut flight = Flight::default();
             let run = [GET, SET].concat();
-            flight.push(&run, entry(2, run.len()));
+            flight.push(&run, None, entry(2, run.len()));
             flight.wrote(wrote);
             let (w, u) = flight.unanswered().next().unwrap();
             assert_eq!((request::each(w).count(), request::each(u).count()), (written, unwritten), "wrote {wrote}");
@@ -185,7 +194,7 @@ mod tests {
     fn only_entries_without_a_byte_written_are_taken_back() {
         let mut flight = Flight::default();
         for run in [GET, SET, GET] {
-            flight.push(run, entry(1, run.len()));
+            flight.push(run, None, entry(1, run.len()));
         }
         flight.wrote(GET.len() + 1);
         let taken: Vec<_> = std::iter::from_fn(|| flight.take_unwritten()).map(|(_, bytes)| bytes).collect();
@@ -197,8 +206,8 @@ mod tests {
     fn answered_requests_are_forgotten_one_by_one() {
         let mut flight = Flight::default();
         let run = [GET, SET].concat();
-        flight.push(&run, entry(2, run.len()));
-        flight.push(GET, entry(1, GET.len()));
+        flight.push(&run, None, entry(2, run.len()));
+        flight.push(GET, None, entry(1, GET.len()));
         flight.wrote(run.len() + GET.len());
         assert_eq!(flight.head_request(), GET);
         assert!(flight.answered(1));
@@ -216,7 +225,7 @@ mod tests {
         let mut flight = Flight::default();
         assert!(!flight.is_ample(0) && flight.is_dry());
         for run in [SET, GET, GET] {
-            flight.push(run, entry(1, run.len()));
+            flight.push(run, None, entry(1, run.len()));
         }
         let table = [(0, false), (SET.len() - 1, false), (1 + GET.len(), false), (1, true), (GET.len() - 1, true)];
         for (wrote, ample) in table {
@@ -234,7 +243,7 @@ mod tests {
     fn a_reply_before_its_request_is_none() {
         for (wrote, believed) in [(0, false), (GET.len() - 1, false), (GET.len(), true)] {
             let mut flight = Flight::default();
-            flight.push(GET, entry(1, GET.len()));
+            flight.push(GET, None, entry(1, GET.len()));
             flight.wrote(wrote);
             assert_eq!(flight.answered(1), believed, "wrote {wrote}");
         }

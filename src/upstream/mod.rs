@@ -16,6 +16,7 @@ mod kept;
 mod lanes;
 mod leased;
 pub mod ledger;
+mod pieces;
 mod pool;
 pub mod refusal;
 mod room;
@@ -28,6 +29,7 @@ pub use dial::{Lane, Refused, Target};
 pub use furthest::Furthest;
 pub use lanes::LaneId;
 pub use leased::Lease;
+pub use pieces::{PIECE, Pieces};
 pub use pool::{Event, Pool, Settings, Verdict};
 pub use worth::Marks;
 

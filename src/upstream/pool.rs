@@ -21,6 +21,7 @@ use super::conn::End;
 use super::dial::{self, Dialled, Lane, Target};
 use super::lanes::{LaneId, Lanes};
 use super::ledger::{Ledger, Place};
+use super::pieces::Pieces;
 use super::{Conn, Lease, Refused};
 use crate::metrics::{Cells, Clock, Count, MAX_NODES};
 
@@ -64,6 +65,7 @@ pub(super) struct Tally {
     pub watched: Cell<bool>,
     pub readings: Notify,
     pub ledger: Ledger,
+    pub pieces: Pieces,
     /// The node behind whose writes no ROLE is yet.
     owing: Cell<Option<u16>>,
     owed: Notify,
@@ -123,6 +125,7 @@ impl Pool {
             watched: Cell::new(false),
             readings: Notify::new(),
             ledger: Ledger::default(),
+            pieces: Pieces::default(),
             owing: Cell::new(None),
             owed: Notify::new(),
             heeded: Cell::new(newest.load(Acquire)),
@@ -144,6 +147,12 @@ impl Pool {
     /// The present term's replication id, and whether its master is away.
     pub fn begin_term(&self, term: u64, line: &str, headless: bool) {
         self.tally.origins.begin(term, line, headless);
+    }
+
+    /// What its clients are to be read into.
+    #[inline]
+    pub fn pieces(&self) -> &Pieces {
+        &self.tally.pieces
     }
 
     /// What was acknowledged by which offset.

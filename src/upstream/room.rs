@@ -16,7 +16,7 @@ use super::Receiver;
 /// Request bytes before a node: milliseconds of work for it, and more than a network of 10 ms and 1 Gbit/s has on its way.
 const WINDOW: usize = 2 * 1024 * 1024;
 /// Who is called reads about so much at once.
-const SHARE: usize = 64 * 1024;
+const SHARE: usize = super::PIECE;
 
 pub(super) struct Room {
     window: usize,

@@ -4,6 +4,8 @@
 use std::io::ErrorKind;
 use std::time::Duration;
 
+use redweir::demo::client::encode;
+
 use crate::support::{Client, Plan, Proxy, Reply, Stage, bulk, call, ok, plain_stage, stage, turn, wait};
 
 /// Sends without waiting for an answer.
@@ -252,4 +254,45 @@ fn a_master_that_has_enough_before_it_is_sent_more_when_it_answers() {
     for (n, client) in clients.iter_mut().enumerate() {
         assert_eq!(call(client, &format!("GET key:{n}:3")).text(), format!("{value}{n}"));
     }
+}
+
+#[test]
+fn large_reads_that_a_hung_replica_was_sent_are_asked_elsewhere_as_they_were_whatever_was_read_meanwhile() {
+    const CLIENTS: usize = 8;
+    const EACH: usize = 14;
+    const BYTES: usize = 16 * 1024;
+    let mut stage = plain_stage(1);
+    let proxy = Proxy::start(&stage, &["--workers", "1", "--down-after", "60s"]);
+    proxy.wait_readers(1);
+    let key = |n: usize, k: usize| format!("{n}:{k}.").repeat(BYTES).into_bytes()[..BYTES].to_vec();
+    let mut master = stage.nodes[0].connect().expect("the master");
+    for (n, k) in (0..CLIENTS).flat_map(|n| (0..EACH).map(move |k| (n, k))) {
+        master.send(&encode(&[b"SET", &key(n, k), format!("value {n}:{k}").as_bytes()])).expect("sent");
+        assert_eq!(master.read().expect("a reply"), ok());
+    }
+    let mut clients: Vec<_> = (0..CLIENTS).map(|_| proxy.client()).collect();
+    assert_eq!(call(&mut clients[0], "GET nothing"), Reply::Nil);
+    stage.nodes[1].stop();
+    let received = || proxy.metric("redweir_received_bytes_total", &["peer=\"client\""]);
+    for (n, client) in clients.iter_mut().enumerate() {
+        let pipeline: Vec<u8> = (0..EACH).flat_map(|k| encode(&[b"GET", &key(n, k)])).collect();
+        let whole = received() + pipeline.len() as f64;
+        client.send(&pipeline).expect("sent");
+        wait("it to be read", || if received() >= whole { Ok(()) } else { Err(received().to_string()) });
+    }
+    let retried = || proxy.metric("redweir_retried_total", &[]);
+    assert_eq!(retried(), 0.0);
+    // What these send is larger than all that is read at once, and lies where requests that were answered lay.
+    let mut other = proxy.client();
+    let value = "v".repeat(300_000);
+    for _ in 0..20 {
+        assert_eq!(other.call(&["SET", "other", &value]).expect("a reply"), ok());
+    }
+    stage.nodes[1].kill();
+    for (n, client) in clients.iter_mut().enumerate() {
+        for k in 0..EACH {
+            assert_eq!(read(client, "GET").text(), format!("value {n}:{k}"));
+        }
+    }
+    assert!(retried() >= (CLIENTS * EACH) as f64, "{}", retried());
 }

@@ -22,6 +22,7 @@ use crate::session::state::State;
 use crate::session::{Session, barrier, errors};
 use crate::socket;
 use crate::topology::Hint;
+use crate::upstream::PIECE;
 
 /// Asks a node for the connection's id there, for the case that what follows must be unblocked.
 const CLIENT_ID: &[u8] = b"*2\r\n$6\r\nCLIENT\r\n$2\r\nID\r\n";
@@ -29,11 +30,11 @@ const CLIENT_ID: &[u8] = b"*2\r\n$6\r\nCLIENT\r\n$2\r\nID\r\n";
 impl Session {
     /// One read; 0 is the end.
     pub(super) fn poll_client(&self, s: &mut State, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let mut scratch = self.front.scratch.borrow_mut();
-        let n = ready!(socket::poll_recv(&s.stream, cx, &mut scratch))?;
-        self.front.cells.count(Count::BytesFromClients, n as u64);
-        s.input.extend_from_slice(&scratch[..n]);
-        Poll::Ready(Ok(n))
+        let pieces = self.front.pool.pieces();
+        let bytes = ready!(pieces.fill(b"", PIECE, |room| socket::poll_recv(&s.stream, cx, room)))?;
+        self.front.cells.count(Count::BytesFromClients, bytes.len() as u64);
+        s.input.extend_from_slice(&bytes);
+        Poll::Ready(Ok(bytes.len()))
     }
 }
 
