@@ -108,7 +108,7 @@ impl Session {
         if !here {
             return self.poll_more(s, cx);
         }
-        let large = s.input.len() > SPARE || !s.input.is_empty() && s.needs > SPARE;
+        let large = !s.input.is_empty() && s.needs.max(s.input.len()) > SPARE;
         let most = match s.more {
             false => FIRST,
             true if large => PIECE,
@@ -128,12 +128,8 @@ impl Session {
         s.more = bytes.len() == most;
         let mut input = std::mem::take(&mut s.input);
         let (consumed, stop) = self.walk(s, &bytes, self.front.clock.now());
-        if !input.is_empty() {
-            input.clear();
-        }
-        if consumed < bytes.len() {
-            input.extend_from_slice(&bytes[consumed..]);
-        }
+        input.clear();
+        input.extend_from_slice(&bytes[consumed..]);
         s.input = input;
         let turn = self.after_walk(s, stop);
         if turn.is_none() && s.only_waits() {
