@@ -36,6 +36,11 @@
 //! A master that answers nothing may be at something long: its connections stand, and what is on them waits, until it answers,
 //! another is master, they break, or the time is up that writes are held for (`session/front/judge.rs`).
 //!
+//! # A crowd's reads
+//!
+//! go to the least busy of two replicas, and those that come while it is at work join it for a while, as long as it answers
+//! at once (`route/balancer.rs`): they travel together, and an idle replica need not be woken for each.
+//!
 //! # A node that has enough to do
 //!
 //! is sent more when it answers (`upstream/conn/line.rs`); until then its worker gives its core to others before it sleeps

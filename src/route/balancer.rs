@@ -11,6 +11,14 @@ use crate::config::{Balancer, LagGuard};
 use crate::metrics::MAX_NODES;
 use crate::topology::{NodeId, Reader};
 
+/// Least in flight: picks in a row that one reader may get because it is at work. Short, so that each has its share of any
+/// second; longer brought nothing (16, 32 and 100 measured).
+const TURN: u32 = 16;
+/// Least in flight: a reader with so much before it has no need of more.
+const AMPLE: u32 = 32;
+/// Least in flight: one that takes longer is not only being woken, it has work or is far away.
+const QUICK_NS: u64 = 500_000;
+
 /// A balancer's state: one per worker and listener.
 #[derive(Clone)]
 pub struct Picker {
@@ -20,7 +28,15 @@ pub struct Picker {
     random: u64,
     /// Round robin: turns a node is owed, in units of weight.
     credits: [i64; MAX_NODES],
+    turn: Turn,
     pub(super) guard: Guard,
+}
+
+/// Least in flight: who was picked last, and how often it may be again at once.
+#[derive(Clone, Copy, Default)]
+struct Turn {
+    node: NodeId,
+    left: u32,
 }
 
 /// Readers to pick from: replicas, and perhaps the master behind them.
@@ -66,6 +82,7 @@ impl Picker {
             zone: zone.map(Into::into),
             random: seed | 1,
             credits: [0; MAX_NODES],
+            turn: Turn::default(),
             guard: Guard::default(),
         }
     }
@@ -84,8 +101,11 @@ impl Picker {
             1 => fit.positions.trailing_zeros() as usize,
             _ => match self.balancer {
                 Balancer::Random => self.draw(from, fit)?,
-                Balancer::RoundRobin => self.turn(from, fit.positions)?,
-                Balancer::LeastInFlight => self.better_of_two(from, fit, |a, b| busier(loads, a, b))?,
+                Balancer::RoundRobin => self.richest(from, fit.positions)?,
+                Balancer::LeastInFlight => match self.at_work(from, fit, loads) {
+                    Some(position) => position,
+                    None => self.new_turn(from, fit, loads)?,
+                },
                 Balancer::PeakEwma => self.better_of_two(from, fit, |a, b| slower(loads, a, b))?,
             },
         };
@@ -140,9 +160,30 @@ impl Picker {
         Some(if worse(from.get(first)?, from.get(second)?) { second } else { first })
     }
 
+    /// The reader of the last pick, if its turn is not over and it is at work without having much to do. A read that joins
+    /// it travels with others and finds it awake, where an idle one must be woken for it: fewer and larger writes on both
+    /// sides, and sooner answered. One that is idle, slow or silent is left to [`Self::new_turn`], so without a crowd reads are
+    /// spread one by one, and nobody waits behind more than what is answered in a moment.
+    fn at_work(&mut self, from: Candidates<'_>, fit: Fit, loads: &impl Loads) -> Option<usize> {
+        let Turn { node, left } = self.turn;
+        let few = (1..AMPLE).contains(&loads.in_flight(node));
+        if left == 0 || !few || !(1..QUICK_NS).contains(&loads.latency_ns(node)) {
+            return None;
+        }
+        let (position, _) = from.among(fit.positions).find(|(_, reader)| reader.node == node)?;
+        self.turn.left -= 1;
+        Some(position)
+    }
+
+    fn new_turn(&mut self, from: Candidates<'_>, fit: Fit, loads: &impl Loads) -> Option<usize> {
+        let position = self.better_of_two(from, fit, |a, b| busier(loads, a, b))?;
+        self.turn = Turn { node: from.get(position)?.node, left: TURN - 1 };
+        Some(position)
+    }
+
     /// Smooth weighted round robin: each fit reader earns its weight, the richest is picked and pays for all. So a heavy
     /// reader's turns are spread out, and equal weights take turns in order.
-    fn turn(&mut self, from: Candidates<'_>, positions: Positions) -> Option<usize> {
+    fn richest(&mut self, from: Candidates<'_>, positions: Positions) -> Option<usize> {
         let mut total = 0;
         let mut richest: Option<(usize, NodeId, i64)> = None;
         for (i, reader) in from.among(positions) {
@@ -259,12 +300,66 @@ mod tests {
     fn load_follows_weights_when_replies_take_time() {
         let readers = readers(&[1, 3]);
         let mut picker = Picker::seeded(Balancer::LeastInFlight, None, 3);
-        let mut loads = Fixed(vec![(0, 0), (0, 0)]);
+        let mut loads = Fixed(vec![(0, QUICK_NS), (0, QUICK_NS)]);
         for _ in 0..400 {
             let node = picker.pick(Candidates { readers: &readers, master: None }, &loads, None).unwrap();
             loads.0[usize::from(node)].0 += 1;
         }
         assert!(loads.0[0].0.abs_diff(100) <= 1, "{:?}", loads.0);
+    }
+
+    #[test]
+    fn reads_join_a_reader_at_work_for_a_turn_unless_it_has_much_to_do_or_is_slow() {
+        let readers = readers(&[1, 1, 1]);
+        let from = Candidates { readers: &readers, master: None };
+        // (in flight, latency) of the one picked last; how often it is picked again at once.
+        for (at_work, again) in [
+            ((1, 1), TURN - 1),
+            ((AMPLE - 1, QUICK_NS - 1), TURN - 1),
+            ((AMPLE, 1), 0),
+            ((1, QUICK_NS), 0),
+            // It has not answered yet.
+            ((1, 0), 0),
+            // Two idle ones are there, and it is never the emptier of two.
+            ((2, u64::MAX), 0),
+        ] {
+            let mut picker = Picker::seeded(Balancer::LeastInFlight, None, 9);
+            let first = picker.pick(from, &Fixed(vec![]), None).unwrap();
+            let mut loads = Fixed(vec![(0, 0); 3]);
+            loads.0[usize::from(first)] = at_work;
+            let mut follow = || picker.pick(from, &loads, None).unwrap();
+            for _ in 0..again {
+                assert_eq!(follow(), first, "{at_work:?}");
+            }
+            assert_ne!(follow(), first, "{at_work:?}");
+        }
+    }
+
+    #[test]
+    fn readers_at_work_share_by_weight_over_many_turns() {
+        let (one_each, at_work) = (readers(&[2, 1, 1]), Fixed(vec![(2, 1), (1, 1), (1, 1)]));
+        let mut picker = Picker::seeded(Balancer::LeastInFlight, None, 42);
+        let counts = counts(&mut picker, &one_each, &at_work, 1000 * TURN as usize);
+        for (count, share) in counts.iter().zip([500, 250, 250]) {
+            assert!(count.abs_diff(share * TURN as usize) <= share * TURN as usize / 5, "{counts:?}");
+        }
+    }
+
+    #[test]
+    fn a_turn_ends_where_its_reader_no_longer_fits() {
+        let all = readers(&[1, 1, 1]);
+        let mut picker = Picker::seeded(Balancer::LeastInFlight, None, 9);
+        let node = picker.pick(Candidates { readers: &all, master: None }, &Fixed(vec![]), None).unwrap();
+        let mut loads = Fixed(vec![(0, 0); 3]);
+        loads.0[usize::from(node)] = (1, 1);
+        let gone: Vec<Reader> = all.iter().filter(|r| r.node != node).cloned().collect();
+        let mut of_no_weight = all.clone();
+        of_no_weight[usize::from(node)].weight = 0;
+        for (readers, avoid) in [(&gone, None), (&of_no_weight, None), (&all, Some(node))] {
+            let picked = picker.clone().pick(Candidates { readers, master: None }, &loads, avoid);
+            assert!(picked.is_some_and(|other| other != node), "{readers:?} {avoid:?}");
+        }
+        assert_eq!(picker.pick(Candidates { readers: &all, master: None }, &loads, None), Some(node));
     }
 
     #[test]

@@ -38,7 +38,8 @@ pub enum Decision {
 pub trait Loads {
     /// Requests waiting for a reply on this node's shared connection.
     fn in_flight(&self, node: NodeId) -> u32;
-    /// Peak-sensitive moving average of its latency, in ns. 0: not measured yet.
+    /// Peak-sensitive moving average of its latency, in ns, or how long it has owed an answer if that is more. 0: not
+    /// measured lately.
     fn latency_ns(&self, node: NodeId) -> u64;
 }
 

@@ -153,12 +153,20 @@ impl Conn {
     pub fn in_flight(&self) -> u32 {
         self.in_flight.get()
     }
+    /// The moving average of its latency in ns, or how long its oldest request has waited if that is more. 0 while nothing is
+    /// known from lately.
     #[inline]
-    pub fn ewma_ns(&self) -> u64 {
+    pub fn latency_ns(&self) -> u64 {
         let (ewma, at) = self.ewma.get();
+        let now = self.tally.clock.now();
         // A node nobody asks is not slow for ever: what is known of it fades, by half in each 67 ms.
-        let age = self.tally.clock.ns(at, self.tally.clock.now());
-        ewma >> (age >> 26).min(63)
+        let age = self.tally.clock.ns(at, now);
+        let faded = ewma >> (age >> 26).min(63);
+        if faded == 0 {
+            return 0;
+        }
+        let head = self.shared.try_borrow().ok().and_then(|shared| shared.flight.entries.front().map(|head| head.sent));
+        head.map_or(0, |sent| self.tally.clock.ns(sent, now)).max(faded)
     }
     /// The newest bound known of its node.
     #[inline]

@@ -314,6 +314,28 @@ fn every_balancer_gives_each_replica_its_part() {
 }
 
 #[test]
+fn a_crowd_s_reads_reach_each_replica_too() {
+    let stage = filled(3);
+    let proxy = Proxy::start(&stage, &[]);
+    proxy.wait_readers(3);
+    Counts::reset(&stage);
+    std::thread::scope(|scope| {
+        for _ in 0..30 {
+            scope.spawn(|| {
+                let mut client = proxy.client();
+                for _ in 0..300 {
+                    assert_eq!(call(&mut client, "GET s").text(), "value");
+                }
+            });
+        }
+    });
+    let counts = Counts::read(&stage);
+    let parts: Vec<u64> = (1..=3).map(|n| counts.on(n, "get")).collect();
+    assert_eq!(parts.iter().sum::<u64>(), 9_000, "{parts:?}");
+    assert!(parts.iter().all(|n| *n > 900), "{parts:?}");
+}
+
+#[test]
 fn a_weight_of_nothing_takes_a_replica_out_of_the_reads() {
     let stage = filled(2);
     let weight = format!("{}=0", stage.nodes[1].address());

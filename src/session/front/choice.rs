@@ -134,7 +134,7 @@ impl Loads for LaneLoads<'_> {
         self.pool.peek(self.lane, node).map_or(0, |conn| conn.in_flight())
     }
     fn latency_ns(&self, node: NodeId) -> u64 {
-        self.pool.peek(self.lane, node).map_or(0, |conn| conn.ewma_ns())
+        self.pool.peek(self.lane, node).map_or(0, |conn| conn.latency_ns())
     }
 }
 
