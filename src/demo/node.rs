@@ -10,7 +10,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::client::Client;
 use super::failure::Failure;
@@ -134,9 +134,17 @@ impl Node {
         }
     }
 
-    /// SIGSTOP: the sockets stay open and nobody answers.
+    /// SIGSTOP, and waits until it has stopped: the sockets stay open and nobody answers. On a busy machine it would answer a few
+    /// more requests after the signal.
     pub fn stop(&mut self) {
         self.signal(rustix::process::Signal::STOP);
+        let Some(stat) = self.pid().map(|pid| format!("/proc/{pid}/stat")) else { return };
+        let until = Instant::now() + PATIENCE;
+        // The state follows the name, which stands in brackets; `t`: stopped, and somebody traces it.
+        let stopped = |stat: String| stat.contains(") T ") || stat.contains(") t ");
+        while std::fs::read_to_string(&stat).is_ok_and(|stat| !stopped(stat)) && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// SIGCONT after [`Node::stop`].
