@@ -23,8 +23,9 @@ use crate::upstream::PIECE;
 
 /// Read beyond what is missing of a request.
 const SPARE: usize = 4096;
-/// Read at once when nothing says that there is more: many who begin together stay within what may be before a node.
-const FIRST: usize = 32 * 1024;
+/// Read at once when nothing says that there is more: many who begin together stay within what may be before a node. Two requests
+/// of 16 KiB with their headers: so many keep the piece they are read into.
+const FIRST: usize = 36 * 1024;
 /// Likewise when there is, of small requests: more of them than `max-pipeline` by much would be taken at once.
 const NEXT: usize = 64 * 1024;
 /// Failed sends of the same requests after which the next one waits a moment.
