@@ -16,6 +16,12 @@ impl Loads for Fixed {
     fn latency_ns(&self, node: NodeId) -> u64 {
         self.0.get(usize::from(node)).map_or(0, |l| l.1)
     }
+    fn wait_ns(&self, node: NodeId) -> (u64, u64) {
+        match (self.in_flight(node), self.latency_ns(node)) {
+            (0, _) => (0, 0),
+            (ahead, each) => (each, u64::from(ahead) * each),
+        }
+    }
 }
 
 fn shard() -> Option<Shard> {

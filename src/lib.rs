@@ -38,8 +38,8 @@
 //!
 //! # A crowd's reads
 //!
-//! go to the least busy of two replicas, and those that come while it is at work join it for a while, as long as it answers
-//! at once (`route/balancer.rs`): they travel together, and an idle replica need not be woken for each.
+//! go to the least busy of two replicas (the default balancer), and small ones that come while it is at work join it for a while,
+//! as long as they hardly wait there (`route/balancer.rs`): they travel together, and an idle replica need not be woken for each.
 //!
 //! # A node that has enough to do
 //!

@@ -85,8 +85,8 @@ pub(super) const LISTENER: &[Setting<ListenerParts>] = &[
         "balancer",
         "BALANCER",
         "least-in-flight",
-        "How reads are spread: least-in-flight (of two picked at random; up to 16 batches in a row join a \
-        node that is at work and answers at once), round-robin, random or peak-ewma (by latency times load)",
+        "How reads are spread: least-in-flight (of two picked at random; small reads of a crowd join a node at work for up to \
+        16 batches, while they wait there less than 0.25 ms), round-robin, random or peak-ewma (by latency times load)",
         |l, g, f| g.put_some(&mut l.balancer, f, choice),
     ),
     one(

@@ -38,9 +38,11 @@ pub enum Decision {
 pub trait Loads {
     /// Requests waiting for a reply on this node's shared connection.
     fn in_flight(&self, node: NodeId) -> u32;
-    /// Peak-sensitive moving average of its latency, in ns, or how long it has owed an answer if that is more. 0: not
-    /// measured lately.
+    /// Peak-sensitive moving average of its latency, in ns. 0: not measured yet.
     fn latency_ns(&self, node: NodeId) -> u64;
+    /// How long a request waits there, in ns: for each of those in flight, and for all of them. (0, 0): it is idle; both
+    /// [`u64::MAX`]: not known.
+    fn wait_ns(&self, node: NodeId) -> (u64, u64);
 }
 
 /// Decides for one run. `avoid` is a node that just failed this request (it is used only when nothing else fits).
@@ -116,6 +118,9 @@ mod tests {
         }
         fn latency_ns(&self, _: NodeId) -> u64 {
             0
+        }
+        fn wait_ns(&self, _: NodeId) -> (u64, u64) {
+            (0, 0)
         }
     }
 

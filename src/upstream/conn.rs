@@ -54,6 +54,9 @@ pub struct Conn {
     in_flight: Cell<u32>,
     /// Peak-sensitive moving average of the upstream latency in ns, and when it last moved.
     ewma: Cell<(u64, Tick)>,
+    /// What one reply takes at its best lately, in ns: the latency of the oldest in a read, divided by how many came with it. 0:
+    /// not known yet.
+    pace: Cell<u64>,
     /// Takes new requests. Never true again once false.
     open: Cell<bool>,
     killed: Cell<bool>,
@@ -132,6 +135,7 @@ impl Conn {
             target,
             in_flight: Cell::new(0),
             ewma: Cell::new((0, 0)),
+            pace: Cell::new(0),
             open: Cell::new(true),
             killed: Cell::new(false),
             worth: Cell::new(Worth::Full),
@@ -153,20 +157,27 @@ impl Conn {
     pub fn in_flight(&self) -> u32 {
         self.in_flight.get()
     }
-    /// The moving average of its latency in ns, or how long its oldest request has waited if that is more. 0 while nothing is
-    /// known from lately.
     #[inline]
-    pub fn latency_ns(&self) -> u64 {
-        let (ewma, at) = self.ewma.get();
-        let now = self.tally.clock.now();
+    pub fn ewma_ns(&self) -> u64 {
         // A node nobody asks is not slow for ever: what is known of it fades, by half in each 67 ms.
-        let age = self.tally.clock.ns(at, now);
-        let faded = ewma >> (age >> 26).min(63);
-        if faded == 0 {
-            return 0;
+        let (ewma, at) = self.ewma.get();
+        let age = self.tally.clock.ns(at, self.tally.clock.now());
+        ewma >> (age >> 26).min(63)
+    }
+    /// How long a request waits, in ns: for each of those in flight at the pace of the answers before, and for all of them, or as
+    /// long as the oldest has waited already if that is more. (0, 0): the node is idle; both [`u64::MAX`]: it has not answered yet.
+    #[inline]
+    pub fn wait_ns(&self) -> (u64, u64) {
+        match (self.in_flight.get(), self.pace.get()) {
+            (0, _) => (0, 0),
+            (_, 0) => (u64::MAX, u64::MAX),
+            (ahead, pace) => (pace, self.owed_ns().max(u64::from(ahead) * pace)),
         }
-        let head = self.shared.try_borrow().ok().and_then(|shared| shared.flight.entries.front().map(|head| head.sent));
-        head.map_or(0, |sent| self.tally.clock.ns(sent, now)).max(faded)
+    }
+    #[inline]
+    fn owed_ns(&self) -> u64 {
+        let Ok(shared) = self.shared.try_borrow() else { return 0 };
+        shared.flight.entries.front().map_or(0, |head| self.tally.clock.ns(head.sent, self.tally.clock.now()))
     }
     /// The newest bound known of its node.
     #[inline]
@@ -290,11 +301,19 @@ impl Conn {
         Times { whole_ns, upstream_ns }
     }
 
+    /// One read brought the answers to `n` requests, of which the oldest took `latency_ns`.
     #[inline]
-    fn note_latency(&self, sample: u64, answered: Tick) {
+    fn note_answers(&self, latency_ns: u64, n: u32, answered: Tick) {
         let (old, _) = self.ewma.get();
         // A peak counts at once, relief by an eighth a time.
-        self.ewma.set((if sample > old { sample } else { old - (old - sample) / 8 }, answered));
+        self.ewma.set((if latency_ns > old { latency_ns } else { old - (old - latency_ns) / 8 }, answered));
+        let (each, old) = ((latency_ns / u64::from(n.max(1))).max(1), self.pace.get());
+        // What it can do counts, not that it was kept from its core for once.
+        self.pace.set(match old {
+            0 => each,
+            _ if each < old => (old + each) / 2,
+            _ => old + (each - old).min(old) / 8,
+        });
     }
 }
 

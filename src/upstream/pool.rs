@@ -204,6 +204,14 @@ impl Pool {
         conn.is_open().then(|| Rc::clone(conn))
     }
 
+    /// How long a request to `node` waits on the connection that it would join, as [`Conn::wait_ns`]. As if idle where there are
+    /// several to a node: the next request takes the next of them.
+    #[inline]
+    pub fn wait_ns(&self, lane: LaneId, node: u16) -> (u64, u64) {
+        let conn = if self.settings.connections_per_node > 1 { None } else { self.peek(lane, node) };
+        conn.map_or((0, 0), |conn| conn.wait_ns())
+    }
+
     /// An open shared connection to `target`, made now if need be. `None`: the node is being left alone after a failure.
     pub fn shared(
         self: &Rc<Self>,

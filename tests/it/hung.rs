@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use redweir::demo::client::encode;
 
-use crate::support::{Client, Plan, Proxy, Reply, Stage, bulk, call, ok, plain_stage, stage, turn, wait};
+use crate::support::{Client, Counts, Plan, Proxy, Reply, Stage, bulk, call, ok, plain_stage, stage, turn, wait};
 
 /// Sends without waiting for an answer.
 #[track_caller]
@@ -254,6 +254,36 @@ fn a_master_that_has_enough_before_it_is_sent_more_when_it_answers() {
     for (n, client) in clients.iter_mut().enumerate() {
         assert_eq!(call(client, &format!("GET key:{n}:3")).text(), format!("{value}{n}"));
     }
+}
+
+#[test]
+fn a_crowd_s_reads_do_not_join_a_replica_that_owes_an_answer() {
+    const CLIENTS: usize = 40;
+    let mut stage = plain_stage(2);
+    let proxy = Proxy::start(&stage, &["--workers", "1", "--down-after", "60s"]);
+    proxy.wait_readers(2);
+    // Both have shown how fast they are: many answers in one read.
+    for _ in 0..20 {
+        let mut client = proxy.client();
+        client.send("GET nothing\r\n".repeat(200).as_bytes()).expect("sent");
+        (0..200).for_each(|_| assert_eq!(client.read().expect("a reply"), Reply::Nil));
+    }
+    let mut clients: Vec<_> = (0..CLIENTS).map(|_| proxy.client()).collect();
+    Counts::reset(&stage);
+    stage.nodes[1].stop();
+    let read = || proxy.metric("redweir_received_bytes_total", &["peer=\"client\""]);
+    for client in &mut clients {
+        let before = read();
+        send(client, "GET nothing");
+        wait("it to be read", || if read() > before { Ok(()) } else { Err(before.to_string()) });
+    }
+    // A turn is 16 reads; before it is seen that nothing comes, the hung one gets very few.
+    wait("nearly all to be answered by the other", || match Counts::read_some(&stage, |n| n == 2).on(2, "get") {
+        n if n + 4 >= CLIENTS as u64 => Ok(()),
+        n => Err(format!("{n}")),
+    });
+    stage.nodes[1].cont();
+    clients.iter_mut().for_each(|client| assert_eq!(client.read().expect("a reply"), Reply::Nil));
 }
 
 #[test]

@@ -134,7 +134,11 @@ impl Loads for LaneLoads<'_> {
         self.pool.peek(self.lane, node).map_or(0, |conn| conn.in_flight())
     }
     fn latency_ns(&self, node: NodeId) -> u64 {
-        self.pool.peek(self.lane, node).map_or(0, |conn| conn.latency_ns())
+        self.pool.peek(self.lane, node).map_or(0, |conn| conn.ewma_ns())
+    }
+    #[inline]
+    fn wait_ns(&self, node: NodeId) -> (u64, u64) {
+        self.pool.wait_ns(self.lane, node)
     }
 }
 
@@ -146,5 +150,8 @@ impl Loads for NoLoads {
     }
     fn latency_ns(&self, _: NodeId) -> u64 {
         0
+    }
+    fn wait_ns(&self, _: NodeId) -> (u64, u64) {
+        (0, 0)
     }
 }

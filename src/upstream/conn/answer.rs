@@ -14,11 +14,25 @@ use crate::upstream::clock::Reading;
 use crate::upstream::flight::{Entry, Own};
 use crate::upstream::{Bound, Receiver, refusal};
 
+/// In ns, when known.
+type Wait = Option<u64>;
+
 impl Conn {
     /// Delivers every reply that is whole. `Err`: the stream cannot be understood.
     pub(super) fn deliver(&self, line: &mut Line) -> Result<(), End> {
         let shared = &mut *self.shared.borrow_mut();
         let answered = self.tally.clock.now();
+        let (owed, mut oldest_ns) = (self.in_flight.get(), None);
+        let done = self.hand_on(shared, line, answered, &mut oldest_ns);
+        if let Some(latency_ns) = oldest_ns {
+            self.note_answers(latency_ns, owed.saturating_sub(self.in_flight.get()), answered);
+        }
+        done
+    }
+
+    /// `oldest`: set to how long the first took that is answered.
+    #[inline]
+    fn hand_on(&self, shared: &mut Shared, line: &mut Line, answered: Tick, oldest: &mut Wait) -> Result<(), End> {
         let mut as_it_is = false;
         loop {
             let input = line.buffer.front(line.readable);
@@ -63,7 +77,7 @@ impl Conn {
                 }
                 self.note_errors(head, batch.errors);
                 (shared.torn, as_it_is) = (false, false);
-                self.note_latency(times.upstream_ns, answered);
+                oldest.get_or_insert(times.upstream_ns);
                 self.in_flight.set(self.in_flight.get().saturating_sub(batch.n));
                 line.consume(batch.len);
                 shared.flight.answered(batch.n).then_some(()).ok_or(End::Garbage)?;
