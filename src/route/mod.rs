@@ -40,8 +40,8 @@ pub trait Loads {
     fn in_flight(&self, node: NodeId) -> u32;
     /// Peak-sensitive moving average of its latency, in ns. 0: not measured yet.
     fn latency_ns(&self, node: NodeId) -> u64;
-    /// How long a request waits there, in ns: for each of those in flight, and for all of them. (0, 0): it is idle; both
-    /// [`u64::MAX`]: not known.
+    /// How long a request waits there, in ns: for each of those in flight, and for all of them, or as long as the oldest has waited
+    /// if that is more. (0, 0): it is idle; both [`u64::MAX`]: not known.
     fn wait_ns(&self, node: NodeId) -> (u64, u64);
 }
 

@@ -159,8 +159,8 @@ impl Conn {
     }
     #[inline]
     pub fn ewma_ns(&self) -> u64 {
-        // A node nobody asks is not slow for ever: what is known of it fades, by half in each 67 ms.
         let (ewma, at) = self.ewma.get();
+        // A node nobody asks is not slow for ever: what is known of it fades, by half in each 67 ms.
         let age = self.tally.clock.ns(at, self.tally.clock.now());
         ewma >> (age >> 26).min(63)
     }
