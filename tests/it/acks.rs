@@ -164,6 +164,11 @@ fn time_does_not_run_out_while_the_master_may_be_dead() {
         let shown = call(&mut stage.nodes[0].connect().map_err(|e| e.to_string())?, "GET n").text();
         if shown == "1" { Ok(()) } else { Err(shown) }
     });
+    // Executed is not answered: what is still on its way when the master dies is cut off as any write, and waits for nothing.
+    wait("the reply, kept", || match proxy.metric("redweir_acks_waiting_sessions", &[]) {
+        1.0 => Ok(()),
+        n => Err(n.to_string()),
+    });
     cut(&link);
     stage.nodes[0].kill();
     // No other master comes: the outcome is unknown, and nobody says OK.

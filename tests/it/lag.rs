@@ -1,38 +1,10 @@
 //! How far behind a replica is, against the truth: a link that delays its stream by a known time.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::support::link::{Link, reroute};
-use crate::support::{Counts, Proxy, Reply, Stage, call, connect, ok, plain_stage, wait};
-
-/// Writes to a node without pause until it is dropped.
-struct Load(Arc<AtomicBool>, Option<JoinHandle<()>>);
-
-impl Load {
-    fn on(address: String) -> Load {
-        let over = Arc::new(AtomicBool::new(false));
-        let stop = Arc::clone(&over);
-        let write = move || {
-            let mut client = connect(&address);
-            while !stop.load(Relaxed) {
-                call(&mut client, "INCR load");
-                // Some thousands of writes a second are load enough, and leave the machine to the others.
-                std::thread::sleep(Duration::from_micros(200));
-            }
-        };
-        Load(over, Some(std::thread::spawn(write)))
-    }
-}
-
-impl Drop for Load {
-    fn drop(&mut self) {
-        self.0.store(true, Relaxed);
-        let _ = self.1.take().map(JoinHandle::join);
-    }
-}
+use crate::support::load::Load;
+use crate::support::{Counts, Proxy, Reply, Stage, call, ok, plain_stage, wait};
 
 #[test]
 fn the_lag_shown_under_load_is_the_delay_of_the_link() {

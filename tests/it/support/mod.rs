@@ -6,6 +6,7 @@ pub mod counts;
 pub mod http;
 pub mod link;
 pub mod linked;
+pub mod load;
 pub mod proxy;
 pub mod raw;
 pub mod scripted;
