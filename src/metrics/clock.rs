@@ -7,18 +7,47 @@
 pub type Tick = u64;
 
 /// Cheap to clone; calibrated once per process.
-#[derive(Debug, Clone, Default)]
-pub struct Clock(quanta::Clock);
+#[derive(Debug, Clone)]
+pub struct Clock {
+    counter: quanta::Clock,
+    /// Nanoseconds in 2^32 units.
+    scale: u64,
+}
+
+impl Default for Clock {
+    fn default() -> Self {
+        let counter = quanta::Clock::default();
+        let scale = counter.delta_as_nanos(0, 1 << 32);
+        Self { counter, scale }
+    }
+}
 
 impl Clock {
     #[inline]
     pub fn now(&self) -> Tick {
-        self.0.raw()
+        self.counter.raw()
     }
 
     /// Nanoseconds from `start` to `end`; 0 when they are not in that order.
     #[inline]
     pub fn ns(&self, start: Tick, end: Tick) -> u64 {
-        self.0.delta_as_nanos(start, end)
+        // As quanta does it, with a shift that is known here.
+        ((u128::from(end.saturating_sub(start)) * u128::from(self.scale)) >> 32) as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tells_the_same_as_its_source() {
+        let clock = Clock::default();
+        let start = clock.now();
+        assert_eq!((clock.ns(start, start), clock.ns(start, start - 1)), (0, 0));
+        for ticks in [1, 1_000, 1 << 20, 1 << 32, 1 << 44] {
+            let (ours, theirs) = (clock.ns(start, start + ticks), clock.counter.delta_as_nanos(start, start + ticks));
+            assert!(ours.abs_diff(theirs) <= 1 + theirs / 1_000_000_000, "{ticks}: {ours} {theirs}");
+        }
     }
 }

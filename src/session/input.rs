@@ -127,11 +127,9 @@ impl Session {
             s.behind_write = false;
         }
         s.more = bytes.len() == most;
-        let mut input = std::mem::take(&mut s.input);
         let (consumed, stop) = self.walk(s, &bytes, self.front.clock.now());
-        input.clear();
-        input.extend_from_slice(&bytes[consumed..]);
-        s.input = input;
+        s.input.clear();
+        s.input.extend_from_slice(&bytes[consumed..]);
         let turn = self.after_walk(s, stop);
         if turn.is_none() && s.only_waits() {
             // What another look at everything would come to. An error is the next read's.
