@@ -187,6 +187,14 @@ impl Live {
     }
 }
 
+impl Shard {
+    /// All that may be read from have one weight.
+    pub fn is_even(&self) -> bool {
+        let master = self.master_reader.as_ref().map_or(1, |reader| reader.weight);
+        self.readers.iter().all(|reader| reader.weight == master)
+    }
+}
+
 impl Topology {
     /// The state before anything was seen: nobody to write to, nobody to read from.
     pub fn empty() -> Self {

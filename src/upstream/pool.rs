@@ -64,6 +64,8 @@ pub(super) struct Tally {
     /// Somebody wants to hear of every reading of a connection.
     pub watched: Cell<bool>,
     pub readings: Notify,
+    /// Nodes are to get like shares of the reads.
+    pub even: Cell<bool>,
     pub ledger: Ledger,
     pub pieces: Pieces,
     /// The node behind whose writes no ROLE is yet.
@@ -124,6 +126,7 @@ impl Pool {
             origins: Origins::new(settings.strict),
             watched: Cell::new(false),
             readings: Notify::new(),
+            even: Cell::new(true),
             ledger: Ledger::default(),
             pieces: Pieces::default(),
             owing: Cell::new(None),
@@ -147,6 +150,11 @@ impl Pool {
     /// The present term's replication id, and whether its master is away.
     pub fn begin_term(&self, term: u64, line: &str, headless: bool) {
         self.tally.origins.begin(term, line, headless);
+    }
+
+    /// Whether nodes are to get like shares of the reads.
+    pub fn note_shares(&self, even: bool) {
+        self.tally.even.set(even);
     }
 
     /// What its clients are to be read into.

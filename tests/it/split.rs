@@ -336,6 +336,31 @@ fn a_crowd_s_reads_reach_each_replica_too() {
 }
 
 #[test]
+fn weights_are_kept_by_clients_that_read_at_once() {
+    let stage = filled(3);
+    let weight = format!("{}=20", stage.nodes[1].address());
+    for level in ["session", "eventual"] {
+        let flags = ["--node-weight", &weight, "--balancer", "round-robin", "--workers", "1", "--consistency", level];
+        let proxy = Proxy::start(&stage, &flags);
+        proxy.wait_readers(3);
+        Counts::reset(&stage);
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    let mut client = proxy.client();
+                    (0..550).for_each(|_| assert_eq!(call(&mut client, "GET s").text(), "value"));
+                });
+            }
+        });
+        let counts = Counts::read(&stage);
+        let parts: Vec<u64> = (1..=3).map(|n| counts.on(n, "get")).collect();
+        assert_eq!(parts.iter().sum::<u64>(), 4_400, "{parts:?}");
+        // 200 of 4,400 each.
+        assert!(parts[1..].iter().all(|n| (100..=300).contains(n)), "{level}: {parts:?}");
+    }
+}
+
+#[test]
 fn a_weight_of_nothing_takes_a_replica_out_of_the_reads() {
     let stage = filled(2);
     let weight = format!("{}=0", stage.nodes[1].address());

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::Front;
 use crate::metrics::Reason;
 use crate::route::{self, Decision, Loads, Want};
-use crate::topology::{NodeId, Topology};
+use crate::topology::{NodeId, Shard, Topology};
 use crate::upstream::{Conn, LaneId, Pool, Target};
 
 #[derive(Clone, Copy)]
@@ -47,10 +47,11 @@ impl Front {
         self.decide(topology, want, lane, avoid)
     }
 
-    /// A read must go to `conn`: those of this round that may go anywhere join it, instead of a write of their own.
+    /// A read must go to `conn`: those of this round that may go anywhere join it, instead of a write of their own. Not where
+    /// readers have weights: who stays with a light one would bring it others, two to three times its share.
     #[inline]
     pub(in crate::session) fn lead(&self, topology: &Topology, lane: LaneId, conn: &Conn, reason: Reason) {
-        if !conn.is_dirty() {
+        if !conn.is_dirty() && topology.shards.first().is_some_and(Shard::is_even) {
             self.choose(topology, lane, conn.target.node, reason);
         }
     }
