@@ -53,7 +53,14 @@ pub fn run(config: Config) -> Result<(), Fatal> {
     control.block_on(serve(config))
 }
 
+/// Whether the commands' rules can hold; the configuration does not know which commands there are.
+fn fit(config: &Config) -> Result<(), Fatal> {
+    let faults: Vec<String> = config.listeners.iter().flat_map(|l| Rules::new(&l.commands).faults().to_vec()).collect();
+    if faults.is_empty() { Ok(()) } else { Err(Fatal(faults.join("; "))) }
+}
+
 async fn serve(config: Config) -> Result<(), Fatal> {
+    fit(&config)?;
     let stop = CancellationToken::new();
     let registry = Registry::new(config.workers).map_err(Fatal::new)?;
     let bound = bind(&config)?;

@@ -3,7 +3,7 @@
 //! Asks only, changes nothing. Invariant: one line per address, and failure if redweir could not serve with what is there
 //! now.
 
-use crate::app::Fatal;
+use crate::app::{Fatal, fit};
 use crate::command::Rules;
 use crate::config::{Config, Login, SetConfig, Source};
 use crate::upstream::control::{Client, Error, Reply};
@@ -12,23 +12,29 @@ use crate::upstream::control::{Client, Error, Reply};
 #[derive(Default)]
 struct Findings {
     lines: Vec<String>,
-    masters: usize,
+    masters: Vec<String>,
+    /// Replicas, each with whom it follows.
+    replicas: Vec<(String, String)>,
     faults: usize,
+    warnings: usize,
 }
 
 /// Asks every address of every set and prints what it finds.
 ///
 /// # Errors
-/// A set without exactly one master, or an address that cannot be used.
+/// A set without exactly one master, an address that cannot be used, Sentinels that could not fail over, rules for commands
+/// that cannot hold.
 pub fn check(config: Config) -> Result<(), Fatal> {
+    fit(&config)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Fatal::new)?;
-    let mut unfit = Vec::new();
+    let (mut unfit, mut warnings) = (Vec::new(), 0);
     for set in &config.sets {
         let found = runtime.block_on(survey(set));
         println!("set {}:", set.name);
         found.lines.iter().for_each(|line| println!("  {line}"));
-        if found.masters != 1 || found.faults > 0 {
-            unfit.push(format!("set {}: {} master(s), {} fault(s)", set.name, found.masters, found.faults));
+        warnings += found.warnings;
+        if found.masters.len() != 1 || found.faults > 0 {
+            unfit.push(format!("set {}: {} master(s), {} fault(s)", set.name, found.masters.len(), found.faults));
         }
     }
     for listener in &config.listeners {
@@ -36,10 +42,14 @@ pub fn check(config: Config) -> Result<(), Fatal> {
         println!("listener {}: set {set}, reads {:?} by {:?}", listener.bind, listener.read_policy, listener.balancer);
         for remark in Rules::new(&listener.commands).remarks() {
             println!("  warning: {remark}");
+            warnings += 1;
         }
     }
     if unfit.is_empty() {
-        println!("all is well");
+        match warnings {
+            0 => println!("all is well"),
+            _ => println!("it can be served, with {warnings} warning(s); see the lines above"),
+        }
         return Ok(());
     }
     Err(Fatal(format!("{}; see the lines above", unfit.join("; "))))
@@ -53,8 +63,11 @@ async fn survey(set: &SetConfig) -> Findings {
         Source::Sentinel { sentinels, master_name, login } => {
             for sentinel in sentinels {
                 match ask_sentinel(sentinel, master_name, login.as_ref(), set).await {
-                    Ok((line, named)) => {
+                    Ok((line, quorum, named)) => {
                         found.lines.push(format!("sentinel {sentinel}: {line}"));
+                        if let Some(fault) = quorum {
+                            found.fault(format!("sentinel {sentinel}: {fault}"));
+                        }
                         nodes.extend(named.into_iter().filter(|n| !nodes.contains(n)).collect::<Vec<_>>());
                     }
                     Err(error) => found.fault(format!("sentinel {sentinel}: {}", advice(&error, master_name))),
@@ -68,13 +81,17 @@ async fn survey(set: &SetConfig) -> Findings {
         match ask_node(&node, set).await {
             Ok(Told { line, master, replicas, remarks }) => {
                 found.lines.push(format!("node {node}: {line}"));
-                found.lines.extend(remarks.iter().map(|remark| format!("node {node}: warning: {remark}")));
-                found.masters += usize::from(master);
+                remarks.iter().for_each(|remark| found.warn(&node, remark));
+                match master {
+                    None => found.masters.push(node),
+                    Some(master) => found.replicas.push((node, master)),
+                }
                 nodes.extend(replicas.into_iter().filter(|n| !nodes.contains(n)).collect::<Vec<_>>());
             }
             Err(error) => found.fault(format!("node {node}: {}", advice(&error, ""))),
         }
     }
+    found.judge(&nodes);
     found
 }
 
@@ -83,44 +100,76 @@ impl Findings {
         self.lines.push(line);
         self.faults += 1;
     }
+
+    fn warn(&mut self, node: &str, remark: &str) {
+        self.lines.push(format!("node {node}: warning: {remark}"));
+        self.warnings += 1;
+    }
+
+    /// What no single node can tell. `nodes`: all that were asked.
+    fn judge(&mut self, nodes: &[String]) {
+        match self.masters.as_slice() {
+            [_] => {}
+            [] => self.lines.push(
+                "no node says master: check the addresses; if the master is lost, promote a replica (REPLICAOF NO ONE)".into(),
+            ),
+            several => self.lines.push(format!(
+                "several masters: {}; make all but one replicas of it (REPLICAOF), or take out what belongs to another set",
+                several.join(", ")
+            )),
+        }
+        for (node, master) in std::mem::take(&mut self.replicas) {
+            if !nodes.contains(&master) {
+                let remark = format!(
+                    "it follows {master}, which is none of this set's nodes by that name; if it is another's, make it a replica of this master (REPLICAOF) or take it out"
+                );
+                self.warn(&node, &remark);
+            }
+        }
+    }
 }
 
-/// What one Sentinel says of the set, and the nodes it names.
+/// What one Sentinel says of the set, why it could not fail over, and the nodes it names.
 async fn ask_sentinel(
     address: &str,
     name: &str,
     login: Option<&Login>,
     set: &SetConfig,
-) -> Result<(String, Vec<String>), Error> {
+) -> Result<(String, Option<String>, Vec<String>), Error> {
     let mut client = Client::connect(address, login, set.connect_timeout).await?;
     let master = client.call(&[&b"SENTINEL"[..], b"MASTER", name.as_bytes()]).await?;
     let replicas = client.call(&[&b"SENTINEL"[..], b"REPLICAS", name.as_bytes()]).await?;
     let quorum = match client.call(&[&b"SENTINEL"[..], b"CKQUORUM", name.as_bytes()]).await {
-        Ok(reply) => reply.text().unwrap_or_default().to_owned(),
-        Err(Error::Server(text)) => text,
+        Ok(reply) => Ok(reply.text().unwrap_or_default().to_owned()),
+        Err(Error::Server(text)) => Err(text),
         Err(error) => return Err(error),
     };
     let field = |reply: &Reply, key: &str| reply.field(key).and_then(Reply::text).unwrap_or("?").to_owned();
     let place = |reply: &Reply| format!("{}:{}", field(reply, "ip"), field(reply, "port"));
     let line = format!(
-        "master {name} is {}, config-epoch {}, {} replica(s), {quorum}",
+        "master {name} is {}, config-epoch {}, {} replica(s), {}",
         place(&master),
         field(&master, "config-epoch"),
-        replicas.items().len()
+        replicas.items().len(),
+        quorum.as_deref().unwrap_or("no quorum known")
     );
+    let fault = quorum
+        .err()
+        .map(|text| format!("it could not fail over: {text}; check that enough Sentinels run and reach each other"));
     let named = std::iter::once(&master).chain(replicas.items()).map(place).collect();
-    Ok((line, named))
+    Ok((line, fault, named))
 }
 
 /// What one node says of itself.
 #[derive(Default)]
 struct Told {
     line: String,
-    master: bool,
+    /// Whom it follows; a master nobody.
+    master: Option<String>,
     /// Whom it names.
     replicas: Vec<String>,
     /// What the operator should change.
-    remarks: Vec<&'static str>,
+    remarks: Vec<String>,
 }
 
 async fn ask_node(address: &str, set: &SetConfig) -> Result<Told, Error> {
@@ -137,14 +186,18 @@ async fn ask_node(address: &str, set: &SetConfig) -> Result<Told, Error> {
             let replicas: Vec<String> = replicas.items().iter().filter_map(place).collect();
             let offset = offset.integer().unwrap_or(-1);
             let line = format!("master at offset {offset}, {} replica(s) linked", replicas.len());
-            Ok(Told { line, master: true, replicas, ..Told::default() })
+            Ok(Told { line, replicas, ..Told::default() })
         }
         [kind, host, port, link, offset, ..] if kind.text() == Some("slave") => {
             let of = format!("{}:{}", host.text().unwrap_or("?"), port.integer().unwrap_or(0));
             let link = link.text().unwrap_or("?");
             let offset = offset.integer().unwrap_or(-1);
             let line = format!("replica of {of}, {link} at offset {offset}");
-            Ok(Told { line, remarks: unequal(&mut client).await, ..Told::default() })
+            let mut remarks: Vec<String> = unequal(&mut client).await.into_iter().map(str::to_owned).collect();
+            if link != "connected" {
+                remarks.push(format!("its link to {of} is not up ({link}): nothing is read from it; check masterauth, and that it reaches its master"));
+            }
+            Ok(Told { line, master: Some(of), remarks, ..Told::default() })
         }
         _ => Err(Error::Server("not a master or replica; list data nodes here and Sentinels under sentinel".into())),
     }
@@ -178,6 +231,9 @@ fn advice(error: &Error, master_name: &str) -> String {
         Error::Auth(text) => format!("{text}; set node-username/node-password (sentinel-... for a Sentinel)"),
         Error::Server(text) if text.contains("No such master") => {
             format!("it knows no master '{master_name}'; check master-name (redis-cli SENTINEL MASTERS lists them)")
+        }
+        Error::Server(text) if text.contains("'SENTINEL'") => {
+            format!("it is no Sentinel ({text}); list Sentinels under sentinel and data nodes under node")
         }
         other => other.to_string(),
     }

@@ -24,6 +24,7 @@ pub struct Rules {
     by_name: HashMap<Vec<u8>, Rule>,
     transactions: bool,
     remarks: Vec<String>,
+    faults: Vec<String>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -100,7 +101,12 @@ impl Rules {
             by_name.entry(name.to_ascii_lowercase().into_bytes()).or_insert(Rule { gone: true, ..Rule::default() });
         }
         let transactions = ["multi", "exec", "discard"].iter().any(|name| by_name.contains_key(name.as_bytes()));
-        Self { by_name, transactions, remarks: remarks(settings) }
+        Self { by_name, transactions, remarks: remarks(settings), faults: faults(settings) }
+    }
+
+    /// Why nothing is to be served by these rules.
+    pub fn faults(&self) -> &[String] {
+        &self.faults
     }
 
     /// What an operator should be told: the rules hold all the same.
@@ -235,12 +241,17 @@ fn remarks(settings: &CommandSettings) -> Vec<String> {
             remarks.push(format!("{key}: `{word}` is no command that redweir knows, it holds for that very name"));
         }
     }
-    for (name, said) in settings.rename.iter().filter(|(_, said)| lookup(said.as_bytes()).is_some()) {
-        if !settings.rename.iter().any(|(other, _)| other == said) {
-            remarks.push(format!("rename: clients that say `{said}` now mean `{name}`"));
-        }
-    }
     remarks
+}
+
+/// Redis refuses them, too (`rename-command`: "Target command name already exists").
+fn faults(settings: &CommandSettings) -> Vec<String> {
+    let gone = |said: &String| settings.rename.iter().any(|(other, _)| other == said);
+    let taken = settings.rename.iter().filter(|(_, said)| lookup(said.as_bytes()).is_some() && !gone(said));
+    let fault = |(name, said): &(String, String)| {
+        format!("rename: `{said}` is a command itself: rename that one, too, or choose another name for `{name}`")
+    };
+    taken.map(fault).collect()
 }
 
 #[cfg(test)]
@@ -348,9 +359,19 @@ mod tests {
             "deny: `flushal` is no command that redweir knows, it holds for that very name",
             "deny: `config|sett` is no command that redweir knows, it holds for that very name",
             "deny: `get` has no subcommands, `get|k` means nothing",
-            "rename: clients that say `get` now mean `keys`",
         ];
-        assert_eq!(rules.remarks(), expected);
-        assert_eq!((said(&rules, "GET k"), said(&rules, "KEYS k")), ("keys>".into(), "G".into()));
+        assert_eq!((rules.remarks(), rules.faults().len()), (expected.map(str::to_owned).as_slice(), 1));
+        for (pairs_of, fault) in [
+            (
+                vec![("keys", "get")],
+                "rename: `get` is a command itself: rename that one, too, or choose another name for `keys`",
+            ),
+            (vec![("keys", "get"), ("get", "keys")], ""),
+            (vec![("keys", "get"), ("get", "")], ""),
+            (vec![("keys", "mine")], ""),
+        ] {
+            let rules = Rules::new(&CommandSettings { rename: pairs(&pairs_of), ..CommandSettings::default() });
+            assert_eq!(rules.faults().join("; "), fault, "{pairs_of:?}");
+        }
     }
 }

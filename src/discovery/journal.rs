@@ -130,9 +130,13 @@ pub fn verdict(world: &World, verdict: Verdict) {
             let other = world.member(node).map_or("?", |m| &m.address);
             warn!(
                 %set, %other,
-                "two masters: the old one stays; make the other a replica (REPLICAOF), or stop the one that must not write"
+                "two masters: the old one stays; make the other a replica (REPLICAOF), or stop the one that must not write. If the other is another set's, let the replica that follows it follow this master again"
             );
         }
+        Verdict::Hold(Hold::NoMaster) if !world.members.iter().any(Member::says_replica) => error!(
+            %set,
+            "writes held: none of the known nodes could be asked for the master; check the addresses, that the nodes run, and the node login"
+        ),
         Verdict::Hold(why) => hold(set, why),
         Verdict::Switch { .. } => {}
     }
@@ -164,7 +168,7 @@ fn hold(set: &str, why: Hold) {
         ),
         Hold::Ambiguous => error!(
             set,
-            "writes held: several masters and nothing shows which one is right; make the wrong ones replicas (REPLICAOF)"
+            "writes held: several masters and nothing shows which one is right; make the wrong ones replicas (REPLICAOF), or take out what belongs to another set"
         ),
     }
 }
@@ -197,7 +201,10 @@ pub fn complaint(set: &str, master_name: &str, sentinel: &str, what: &Complaint)
         Complaint::Away(Error::Auth(text)) => {
             error!(set, sentinel, "Sentinel refuses the login ({text}): check the Sentinel login in the configuration");
         }
-        Complaint::Away(e) => warn!(set, sentinel, "Sentinel is away: {e}"),
+        Complaint::Away(Error::Server(text)) if text.contains("'SENTINEL'") => {
+            error!(set, sentinel, "no Sentinel ({text}): list Sentinels under sentinel and data nodes under node");
+        }
+        Complaint::Away(e) => warn!(set, sentinel, "Sentinel is away: {e}; check the address, and that it runs"),
         Complaint::UnknownMaster(watched) => error!(
             set,
             sentinel,

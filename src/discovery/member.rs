@@ -74,6 +74,10 @@ impl Member {
         matches!(self.role, Some(Role::Master { .. }))
     }
 
+    pub fn says_replica(&self) -> bool {
+        self.role.is_some() && !self.says_master()
+    }
+
     /// Its connection failed; returns whether its health changed.
     pub fn lost(&mut self, e: Error, now: Instant, down_after: Duration) {
         let silent = self.is_silent_for(now, down_after);

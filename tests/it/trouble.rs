@@ -279,8 +279,10 @@ fn check_reports_what_it_finds_and_a_missing_quorum() {
     stage.sentinels[0].kill();
     stage.sentinels[1].kill();
     wait("the loss of quorum", || {
-        let (_, text) = run(&args);
-        if text.to_lowercase().contains("quorum") { Ok(()) } else { Err(text) }
+        let (status, text) = run(&args);
+        let told =
+            text.contains("it could not fail over: NOQUORUM") && text.contains("check that enough Sentinels run");
+        if told && !status.success() { Ok(()) } else { Err(text) }
     });
     // One Sentinel is enough to find the master by.
     let proxy = Proxy::start(&stage, &[]);
@@ -306,6 +308,73 @@ fn check_warns_of_replicas_that_may_answer_otherwise_than_their_master() {
         assert!(told.iter().any(|line| line.contains(&address) && line.contains(setting)), "{told:?}");
         assert_eq!(told.len(), node);
     }
+}
+
+#[test]
+fn check_tells_of_replicas_that_follow_nobody_or_somebody_else_and_of_two_masters() {
+    let (stage, other) = (plain_stage(2), plain_stage(0));
+    let flags = source(&stage);
+    let check = |more: &[&str]| {
+        let args: Vec<&str> =
+            ["check"].into_iter().chain(flags.iter().map(String::as_str)).chain(more.iter().copied()).collect();
+        let (status, text) = run(&args);
+        (status.success(), text)
+    };
+    let (well, text) = check(&[]);
+    assert!(well && text.ends_with("all is well\n"), "{text}");
+    let follow = |port: u16| {
+        let line = format!("REPLICAOF 127.0.0.1 {port}");
+        assert_eq!(call(&mut stage.nodes[2].connect().expect("a replica"), &line), ok());
+    };
+    // Nobody listens there.
+    follow(1);
+    let (well, text) = check(&[]);
+    let told = ["its link to 127.0.0.1:1 is not up", "it follows 127.0.0.1:1, which is none of this set's nodes"];
+    assert!(well && told.iter().all(|part| text.contains(part)) && !text.contains("all is well"), "{text}");
+    follow(other.nodes[0].port);
+    wait("the other's link", || match check(&[]) {
+        (true, text) if text.contains(" 1 warning(s)") && text.contains("which is none of this set's nodes") => Ok(()),
+        (_, text) => Err(text),
+    });
+    let both = format!("{},{}", stage.nodes[0].address(), other.nodes[0].address());
+    let (status, text) = run(&["check", "--node", &both, "--admin", "off", "--listen", "127.0.0.1:0"]);
+    assert!(!status.success() && text.contains("several masters: ") && text.contains("REPLICAOF"), "{text}");
+}
+
+#[test]
+fn a_command_is_not_renamed_to_the_name_of_another() {
+    let stage = plain_stage(0);
+    let flags = source(&stage);
+    for how in [vec!["check"], vec![]] {
+        let args: Vec<&str> =
+            how.iter().copied().chain(flags.iter().map(String::as_str)).chain(["--rename", "GET=SET"]).collect();
+        let (status, text) = run(&args);
+        assert!(!status.success() && text.contains("rename: `set` is a command itself"), "{how:?} {text}");
+    }
+}
+
+#[test]
+fn a_data_node_among_the_sentinels_is_told_apart_from_one_that_is_away() {
+    let stage = plain_stage(0);
+    for (address, told) in [
+        (stage.nodes[0].address(), "list Sentinels under sentinel and data nodes under node"),
+        ("127.0.0.1:1".to_owned(), "check the address"),
+    ] {
+        let flags = ["--sentinel", &address, "--master-name", "mymaster"];
+        let (status, text) = run(&[&["check"], &flags[..]].concat());
+        assert!(!status.success() && text.contains(told), "{text}");
+        let proxy = Proxy::start_unready(&flags.map(str::to_owned), &[]);
+        proxy.wait_log(told);
+    }
+}
+
+#[test]
+fn nodes_that_cannot_be_asked_are_not_advised_to_be_promoted() {
+    let stage = plain_stage(0);
+    call(&mut stage.nodes[0].connect().expect("the master"), "CONFIG SET requirepass secret");
+    let proxy = Proxy::start_unready(&source(&stage), &[]);
+    proxy.wait_log("writes held: none of the known nodes could be asked");
+    proxy.wait_log("node refuses redweir");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{Read, Seek, Write};
+use std::os::unix::fs::FileExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -136,6 +137,18 @@ impl Proxy {
         let text = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("its status");
         let line = text.lines().find_map(|l| l.strip_prefix("VmHWM:")).expect("VmHWM");
         1024 * line.trim().trim_end_matches(" kB").parse::<u64>().expect("kB")
+    }
+
+    /// Waits until its log holds `part`.
+    #[track_caller]
+    pub fn wait_log(&self, part: &str) {
+        wait(part, || {
+            // Its position is the writer's, too.
+            let mut said = vec![0; 1 << 20];
+            let n = self.log.read_at(&mut said, 0).map_err(|e| e.to_string())?;
+            let said = String::from_utf8_lossy(&said[..n]).into_owned();
+            if said.contains(part) { Ok(()) } else { Err(said) }
+        });
     }
 
     /// SIGTERM, and how it ended.
