@@ -244,7 +244,8 @@ pub(super) const SET: &[Setting<SetParts>] = &[
         "node-weight",
         "HOST:PORT=N,...",
         "",
-        "Share of the reads by node, 0 (none) to 1000; 1 if not given",
+        "Share of the reads by node, 0 (none) to 1000; 1 if not given. Exact with round-robin and random; the other balancers weigh \
+        load by it, too, so a heavy node that is slower gets less",
         |s: &mut SetParts, g, f| g.put_map(&mut s.weights, f, address(REDIS), count(0..=1000)),
     )
     .kind(Kind::Map),
