@@ -3,6 +3,8 @@
 //! Asks only, changes nothing. Invariant: one line per address, and failure if redweir could not serve with what is there
 //! now.
 
+use std::net::SocketAddr;
+
 use crate::app::{Fatal, fit};
 use crate::command::Rules;
 use crate::config::{Config, Login, SetConfig, Source};
@@ -91,7 +93,7 @@ async fn survey(set: &SetConfig) -> Findings {
             Err(error) => found.fault(format!("node {node}: {}", advice(&error, ""))),
         }
     }
-    found.judge(&nodes);
+    found.judge(&nodes, set).await;
     found
 }
 
@@ -107,19 +109,20 @@ impl Findings {
     }
 
     /// What no single node can tell. `nodes`: all that were asked.
-    fn judge(&mut self, nodes: &[String]) {
+    async fn judge(&mut self, nodes: &[String], set: &SetConfig) {
         match self.masters.as_slice() {
             [_] => {}
+            [] if self.faults > 0 => self.lines.push("none of the nodes that answered says master: see the faults".into()),
             [] => self.lines.push(
                 "no node says master: check the addresses; if the master is lost, promote a replica (REPLICAOF NO ONE)".into(),
             ),
             several => self.lines.push(format!(
-                "several masters: {}; make all but one replicas of it (REPLICAOF), or take out what belongs to another set",
+                "several masters: {}; if they are not one under several names, take out what belongs to another set, or make all but one replicas of it (REPLICAOF)",
                 several.join(", ")
             )),
         }
         for (node, master) in std::mem::take(&mut self.replicas) {
-            if !nodes.contains(&master) {
+            if !is_among(&master, nodes, set).await {
                 let remark = format!(
                     "it follows {master}, which is none of this set's nodes by that name; if it is another's, make it a replica of this master (REPLICAOF) or take it out"
                 );
@@ -127,6 +130,28 @@ impl Findings {
             }
         }
     }
+}
+
+/// Whether a node is one of `nodes`, perhaps by another name.
+async fn is_among(node: &str, nodes: &[String], set: &SetConfig) -> bool {
+    let here = places(node, set).await;
+    for other in nodes {
+        if other == node || places(other, set).await.iter().any(|place| here.contains(place)) {
+            return true;
+        }
+    }
+    false
+}
+
+/// Where a node is reached: by itself, or as mapped.
+async fn places(node: &str, set: &SetConfig) -> Vec<SocketAddr> {
+    let found = tokio::net::lookup_host(dialled(node, set)).await;
+    found.map(Iterator::collect).unwrap_or_default()
+}
+
+/// What to dial for `node`.
+fn dialled<'a>(node: &'a str, set: &'a SetConfig) -> &'a str {
+    set.address_map.iter().find(|(announced, _)| announced == node).map_or(node, |(_, dial)| dial)
 }
 
 /// What one Sentinel says of the set, why it could not fail over, and the nodes it names.
@@ -173,9 +198,7 @@ struct Told {
 }
 
 async fn ask_node(address: &str, set: &SetConfig) -> Result<Told, Error> {
-    let mapped = set.address_map.iter().find(|(announced, _)| announced == address).map(|(_, dial)| dial.as_str());
-    let dial = mapped.unwrap_or(address);
-    let mut client = Client::connect(dial, set.node_login.as_ref(), set.connect_timeout).await?;
+    let mut client = Client::connect(dialled(address, set), set.node_login.as_ref(), set.connect_timeout).await?;
     let role = client.call(&[&b"ROLE"[..]]).await?;
     match role.items() {
         [kind, offset, replicas, ..] if kind.text() == Some("master") => {
@@ -194,8 +217,12 @@ async fn ask_node(address: &str, set: &SetConfig) -> Result<Told, Error> {
             let offset = offset.integer().unwrap_or(-1);
             let line = format!("replica of {of}, {link} at offset {offset}");
             let mut remarks: Vec<String> = unequal(&mut client).await.into_iter().map(str::to_owned).collect();
-            if link != "connected" {
-                remarks.push(format!("its link to {of} is not up ({link}): nothing is read from it; check masterauth, and that it reaches its master"));
+            match link {
+                "connected" => {}
+                "sync" => remarks.push(format!("it is loading from {of} (sync): it is not taken into the rotation before it has all")),
+                _ => remarks.push(format!(
+                    "its link to {of} is not up ({link}): it is not taken into the rotation while so; check masterauth, and that it reaches its master"
+                )),
             }
             Ok(Told { line, master: Some(of), remarks, ..Told::default() })
         }
@@ -232,7 +259,7 @@ fn advice(error: &Error, master_name: &str) -> String {
         Error::Server(text) if text.contains("No such master") => {
             format!("it knows no master '{master_name}'; check master-name (redis-cli SENTINEL MASTERS lists them)")
         }
-        Error::Server(text) if text.contains("'SENTINEL'") => {
+        Error::Server(text) if text.contains("unknown command") && text.contains("SENTINEL") => {
             format!("it is no Sentinel ({text}); list Sentinels under sentinel and data nodes under node")
         }
         other => other.to_string(),

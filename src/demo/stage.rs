@@ -321,13 +321,19 @@ pub fn wait(limit: Duration, what: &str, mut check: impl FnMut() -> Result<(), S
     }
 }
 
-/// A shell that waits for the end of its input, then kills every process whose working directory is inside `dir` and removes it.
+/// A shell that waits for the end of its input, then kills every process whose working directory is inside `dir` and removes it. Again
+/// until both is done, for half a minute: what is killed ends a moment later, and may have begun a file or a child of its own.
 fn guard(dir: &Path) -> Result<Child, Failure> {
     const SCRIPT: &str = r#"trap '' INT TERM HUP; read -r _
-for p in /proc/[0-9]*; do
-  case "$(readlink "$p/cwd" 2>/dev/null)" in "$1"|"$1"/*) kill -9 "${p#/proc/}" 2>/dev/null ;; esac
-done
-rm -rf "$1""#;
+n=0
+while [ -e "$1" ] && [ $n -lt 300 ]; do
+  [ $n -gt 0 ] && sleep 0.1
+  n=$((n + 1))
+  for p in /proc/[0-9]*; do
+    case "$(readlink "$p/cwd" 2>/dev/null)" in "$1"|"$1"/*) kill -9 "${p#/proc/}" 2>/dev/null ;; esac
+  done
+  rm -rf "$1" 2>/dev/null
+done"#;
     let child = Command::new("sh")
         .args(["-c", SCRIPT, "sh"])
         .arg(dir)

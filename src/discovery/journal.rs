@@ -133,9 +133,9 @@ pub fn verdict(world: &World, verdict: Verdict) {
                 "two masters: the old one stays; make the other a replica (REPLICAOF), or stop the one that must not write. If the other is another set's, let the replica that follows it follow this master again"
             );
         }
-        Verdict::Hold(Hold::NoMaster) if !world.members.iter().any(Member::says_replica) => error!(
+        Verdict::Hold(Hold::NoMaster) if world.members.iter().all(Member::is_mute) => error!(
             %set,
-            "writes held: none of the known nodes could be asked for the master; check the addresses, that the nodes run, and the node login"
+            "writes held: none of the known nodes answers; check the addresses, that the nodes run, and the node login. If they answer and none says master, promote one (REPLICAOF NO ONE)"
         ),
         Verdict::Hold(why) => hold(set, why),
         Verdict::Switch { .. } => {}
@@ -201,7 +201,7 @@ pub fn complaint(set: &str, master_name: &str, sentinel: &str, what: &Complaint)
         Complaint::Away(Error::Auth(text)) => {
             error!(set, sentinel, "Sentinel refuses the login ({text}): check the Sentinel login in the configuration");
         }
-        Complaint::Away(Error::Server(text)) if text.contains("'SENTINEL'") => {
+        Complaint::Away(Error::Server(text)) if text.contains("unknown command") && text.contains("SENTINEL") => {
             error!(set, sentinel, "no Sentinel ({text}): list Sentinels under sentinel and data nodes under node");
         }
         Complaint::Away(e) => warn!(set, sentinel, "Sentinel is away: {e}; check the address, and that it runs"),

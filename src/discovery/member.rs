@@ -74,8 +74,9 @@ impl Member {
         matches!(self.role, Some(Role::Master { .. }))
     }
 
-    pub fn says_replica(&self) -> bool {
-        self.role.is_some() && !self.says_master()
+    /// It was asked, and says nothing.
+    pub fn is_mute(&self) -> bool {
+        matches!(self.health, Health::Down(_) | Health::Rejected(_))
     }
 
     /// Its connection failed; returns whether its health changed.

@@ -78,7 +78,10 @@ impl Session {
             let text = errors::no_connection(&"more is on its way than is kept");
             return self.push_frame(s, Frame::Reply, &text, false);
         }
-        let request = if is_short(reply, request) { at_once(request) } else { request.to_vec() };
+        let (request, since) = match is_short(reply, request) {
+            true => (at_once(request), Instant::now()),
+            false => (request.to_vec(), since),
+        };
         s.waits_aside = true;
         self.aside(s, async move |me| {
             let answer = tokio::select! {

@@ -188,10 +188,12 @@ impl Live {
 }
 
 impl Shard {
-    /// All that may be read from have one weight.
-    pub fn is_even(&self) -> bool {
-        let master = self.master_reader.as_ref().map_or(1, |reader| reader.weight);
-        self.readers.iter().all(|reader| reader.weight == master)
+    /// All that may be read from, the master among them if it is `with_master`, have one weight; who has none is not read from.
+    pub fn is_even(&self, with_master: bool) -> bool {
+        let master = with_master.then(|| self.master_reader.as_ref().map_or(1, |reader| reader.weight));
+        let mut weights = self.readers.iter().map(|reader| reader.weight).chain(master).filter(|weight| *weight > 0);
+        let first = weights.next();
+        weights.all(|weight| Some(weight) == first)
     }
 }
 
@@ -226,5 +228,28 @@ impl Topology {
     }
     pub fn node(&self, id: NodeId) -> Option<&Arc<Node>> {
         self.nodes.iter().find(|n| n.id == id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_are_even_among_those_that_are_read_from() {
+        for (weights, master, alone, with_master) in [
+            (vec![], None, true, true),
+            (vec![1, 1], None, true, true),
+            (vec![2, 2], None, true, false),
+            (vec![2, 2, 0], Some(2), true, true),
+            (vec![1, 1], Some(0), true, true),
+            (vec![1, 3], Some(1), false, false),
+        ] {
+            let reader = |(node, weight): (usize, u32)| Reader { node: node as NodeId, weight, zone: None };
+            let mut shard = Topology::empty().shards.remove(0);
+            shard.readers = weights.iter().copied().enumerate().map(reader).collect();
+            shard.master_reader = master.map(|weight| reader((9, weight)));
+            assert_eq!((shard.is_even(false), shard.is_even(true)), (alone, with_master), "{weights:?} {master:?}");
+        }
     }
 }

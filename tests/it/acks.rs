@@ -156,7 +156,7 @@ fn when_time_is_up_the_client_gets_its_reply_or_an_error_as_configured() {
 
 #[test]
 fn time_does_not_run_out_while_the_master_may_be_dead() {
-    let (mut stage, proxy, link) = linked(Duration::ZERO, &["--acks", "1", "--acks-timeout", "2s", "--hold", "1s"]);
+    let (mut stage, proxy, link) = linked(Duration::ZERO, &["--acks", "1", "--acks-timeout", "5s", "--hold", "1s"]);
     stop(&link);
     let mut client = proxy.client();
     client.send(b"SET n 1\r\n").expect("sent");

@@ -116,7 +116,7 @@ impl Front {
         let topology = self.topology();
         if let Some(shard) = topology.shards.first() {
             self.pool.begin_term(shard.term, &shard.lineage.id, shard.writes == Writes::Held);
-            self.pool.note_shares(shard.is_even());
+            self.pool.note_shares(self.is_even(shard));
         }
     }
 }
