@@ -55,7 +55,7 @@ pub fn run(config: Config) -> Result<(), Fatal> {
 
 /// Whether the commands' rules can hold; the configuration does not know which commands there are.
 fn fit(config: &Config) -> Result<(), Fatal> {
-    let faults: Vec<String> = config.listeners.iter().flat_map(|l| Rules::new(&l.commands).faults().to_vec()).collect();
+    let faults: Vec<String> = config.listeners.iter().flat_map(|listener| Rules::faults(&listener.commands)).collect();
     if faults.is_empty() { Ok(()) } else { Err(Fatal(faults.join("; "))) }
 }
 

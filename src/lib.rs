@@ -51,7 +51,8 @@
 //!
 //! At level `session` a run is followed by a ROLE on its connection: the offset in the answer bounds what the run saw, and is
 //! the session's floor. A later read goes to a replica that has shown that offset, or behind a ROLE that must show it; else
-//! it comes back and goes to the master. While the offset is not known the session stays where it was. Offsets hold within
+//! it comes back and goes to the master. While the offset is not known the session stays where it was; where nodes have weights
+//! each flush asks for it, since staying gives light ones more than their share (`upstream/conn/own.rs`). Offsets hold within
 //! one term; in a new one the first read is the master's (`session/floor.rs`, `upstream/clock.rs`). While there is no master the
 //! question is INFO: by ROLE a replica without a link shows no offset. A read that comes back unanswered leaves the floor as it was.
 //!

@@ -1,7 +1,7 @@
 //! `redweir check`: what stands behind the addresses of a configuration that is valid by itself.
 //!
-//! Asks only, changes nothing. Invariant: one line per address, and failure if redweir could not serve with what is there
-//! now.
+//! Asks only, changes nothing. Invariant: one line per address, one for what no single one can tell, and failure if redweir could
+//! not serve with what is there now.
 
 use std::net::SocketAddr;
 
@@ -65,20 +65,21 @@ async fn survey(set: &SetConfig) -> Findings {
         Source::Sentinel { sentinels, master_name, login } => {
             for sentinel in sentinels {
                 match ask_sentinel(sentinel, master_name, login.as_ref(), set).await {
-                    Ok((line, quorum, named)) => {
+                    Ok((line, lacks_quorum, named)) => {
                         found.lines.push(format!("sentinel {sentinel}: {line}"));
-                        if let Some(fault) = quorum {
-                            found.fault(format!("sentinel {sentinel}: {fault}"));
-                        }
+                        found.faults += usize::from(lacks_quorum);
                         nodes.extend(named.into_iter().filter(|n| !nodes.contains(n)).collect::<Vec<_>>());
                     }
-                    Err(error) => found.fault(format!("sentinel {sentinel}: {}", advice(&error, master_name))),
+                    Err(error) => found.fault(format!("sentinel {sentinel}: {}", advice(&error, Some(master_name)))),
                 }
             }
         }
     }
     let mut index = 0;
-    while let Some(node) = nodes.get(index).cloned() {
+    while let Some(node) = nodes.get(index).cloned().or_else(|| found.leads_to(&nodes)) {
+        if index == nodes.len() {
+            nodes.push(node.clone());
+        }
         index += 1;
         match ask_node(&node, set).await {
             Ok(Told { line, master, replicas, remarks }) => {
@@ -90,7 +91,7 @@ async fn survey(set: &SetConfig) -> Findings {
                 }
                 nodes.extend(replicas.into_iter().filter(|n| !nodes.contains(n)).collect::<Vec<_>>());
             }
-            Err(error) => found.fault(format!("node {node}: {}", advice(&error, ""))),
+            Err(error) => found.fault(format!("node {node}: {}", advice(&error, None))),
         }
     }
     found.judge(&nodes, set).await;
@@ -106,6 +107,12 @@ impl Findings {
     fn warn(&mut self, node: &str, remark: &str) {
         self.lines.push(format!("node {node}: warning: {remark}"));
         self.warnings += 1;
+    }
+
+    /// Whom a replica follows that was not asked yet, where no master is listed: redweir finds it so, too.
+    fn leads_to(&self, asked: &[String]) -> Option<String> {
+        let mut followed = self.replicas.iter().map(|(_, master)| master);
+        followed.find(|master| self.masters.is_empty() && !asked.contains(master)).cloned()
     }
 
     /// What no single node can tell. `nodes`: all that were asked.
@@ -134,9 +141,12 @@ impl Findings {
 
 /// Whether a node is one of `nodes`, perhaps by another name.
 async fn is_among(node: &str, nodes: &[String], set: &SetConfig) -> bool {
+    if nodes.iter().any(|other| other == node) {
+        return true;
+    }
     let here = places(node, set).await;
     for other in nodes {
-        if other == node || places(other, set).await.iter().any(|place| here.contains(place)) {
+        if places(other, set).await.iter().any(|place| here.contains(place)) {
             return true;
         }
     }
@@ -154,35 +164,36 @@ fn dialled<'a>(node: &'a str, set: &'a SetConfig) -> &'a str {
     set.address_map.iter().find(|(announced, _)| announced == node).map_or(node, |(_, dial)| dial)
 }
 
-/// What one Sentinel says of the set, why it could not fail over, and the nodes it names.
+/// What one Sentinel says of the set, whether it lacks a quorum, and the nodes it names.
 async fn ask_sentinel(
     address: &str,
     name: &str,
     login: Option<&Login>,
     set: &SetConfig,
-) -> Result<(String, Option<String>, Vec<String>), Error> {
+) -> Result<(String, bool, Vec<String>), Error> {
     let mut client = Client::connect(address, login, set.connect_timeout).await?;
     let master = client.call(&[&b"SENTINEL"[..], b"MASTER", name.as_bytes()]).await?;
     let replicas = client.call(&[&b"SENTINEL"[..], b"REPLICAS", name.as_bytes()]).await?;
     let quorum = match client.call(&[&b"SENTINEL"[..], b"CKQUORUM", name.as_bytes()]).await {
-        Ok(reply) => Ok(reply.text().unwrap_or_default().to_owned()),
-        Err(Error::Server(text)) => Err(text),
+        Ok(reply) => reply.text().unwrap_or_default().to_owned(),
+        Err(Error::Server(text)) => text,
         Err(error) => return Err(error),
+    };
+    let lacks_quorum = quorum.starts_with("NOQUORUM");
+    let quorum = match lacks_quorum {
+        true => format!("it could not fail over: {quorum}; check that enough Sentinels run and reach each other"),
+        false => quorum,
     };
     let field = |reply: &Reply, key: &str| reply.field(key).and_then(Reply::text).unwrap_or("?").to_owned();
     let place = |reply: &Reply| format!("{}:{}", field(reply, "ip"), field(reply, "port"));
     let line = format!(
-        "master {name} is {}, config-epoch {}, {} replica(s), {}",
+        "master {name} is {}, config-epoch {}, {} replica(s), {quorum}",
         place(&master),
         field(&master, "config-epoch"),
-        replicas.items().len(),
-        quorum.as_deref().unwrap_or("no quorum known")
+        replicas.items().len()
     );
-    let fault = quorum
-        .err()
-        .map(|text| format!("it could not fail over: {text}; check that enough Sentinels run and reach each other"));
     let named = std::iter::once(&master).chain(replicas.items()).map(place).collect();
-    Ok((line, fault, named))
+    Ok((line, lacks_quorum, named))
 }
 
 /// What one node says of itself.
@@ -250,18 +261,18 @@ async fn unequal(client: &mut Client) -> Vec<&'static str> {
     remarks
 }
 
-/// An error with what to do about it.
-fn advice(error: &Error, master_name: &str) -> String {
-    match error {
-        Error::Refused => "nobody listens there; check the address, or start the server".into(),
-        Error::Timeout => "no answer; check the address and the firewall, or raise connect-timeout".into(),
-        Error::Auth(text) => format!("{text}; set node-username/node-password (sentinel-... for a Sentinel)"),
-        Error::Server(text) if text.contains("No such master") => {
-            format!("it knows no master '{master_name}'; check master-name (redis-cli SENTINEL MASTERS lists them)")
+/// An error with what to do about it. `master_name`: what a Sentinel was asked for; a node for nothing.
+fn advice(error: &Error, master_name: Option<&str>) -> String {
+    match (error, master_name) {
+        (Error::Refused, _) => "nobody listens there; check the address, or start the server".into(),
+        (Error::Timeout, _) => "no answer; check the address and the firewall, or raise connect-timeout".into(),
+        (Error::Auth(text), _) => format!("{text}; set node-username/node-password (sentinel-... for a Sentinel)"),
+        (Error::Server(text), Some(name)) if text.contains("No such master") => {
+            format!("it knows no master '{name}'; check master-name (redis-cli SENTINEL MASTERS lists them)")
         }
-        Error::Server(text) if text.contains("unknown command") && text.contains("SENTINEL") => {
-            format!("it is no Sentinel ({text}); list Sentinels under sentinel and data nodes under node")
-        }
-        other => other.to_string(),
+        (Error::Server(text), Some(_)) => format!(
+            "it does not answer as a Sentinel ({text}); list Sentinels under sentinel and data nodes under node, and let its login run SENTINEL"
+        ),
+        (other, _) => other.to_string(),
     }
 }

@@ -24,7 +24,6 @@ pub struct Rules {
     by_name: HashMap<Vec<u8>, Rule>,
     transactions: bool,
     remarks: Vec<String>,
-    faults: Vec<String>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -101,12 +100,17 @@ impl Rules {
             by_name.entry(name.to_ascii_lowercase().into_bytes()).or_insert(Rule { gone: true, ..Rule::default() });
         }
         let transactions = ["multi", "exec", "discard"].iter().any(|name| by_name.contains_key(name.as_bytes()));
-        Self { by_name, transactions, remarks: remarks(settings), faults: faults(settings) }
+        Self { by_name, transactions, remarks: remarks(settings) }
     }
 
-    /// Why nothing is to be served by these rules.
-    pub fn faults(&self) -> &[String] {
-        &self.faults
+    /// Why nothing is to be served by such rules. Redis refuses them, too (`rename-command`: "Target command name already exists").
+    pub fn faults(settings: &CommandSettings) -> Vec<String> {
+        let gone = |said: &String| settings.rename.iter().any(|(other, _)| other == said);
+        let taken = settings.rename.iter().filter(|(_, said)| lookup(said.as_bytes()).is_some() && !gone(said));
+        let fault = |(name, said): &(String, String)| {
+            format!("rename: `{said}` is a command itself: rename that one, too, or choose another name for `{name}`")
+        };
+        taken.map(fault).collect()
     }
 
     /// What an operator should be told: the rules hold all the same.
@@ -244,16 +248,6 @@ fn remarks(settings: &CommandSettings) -> Vec<String> {
     remarks
 }
 
-/// Redis refuses them, too (`rename-command`: "Target command name already exists").
-fn faults(settings: &CommandSettings) -> Vec<String> {
-    let gone = |said: &String| settings.rename.iter().any(|(other, _)| other == said);
-    let taken = settings.rename.iter().filter(|(_, said)| lookup(said.as_bytes()).is_some() && !gone(said));
-    let fault = |(name, said): &(String, String)| {
-        format!("rename: `{said}` is a command itself: rename that one, too, or choose another name for `{name}`")
-    };
-    taken.map(fault).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -360,7 +354,8 @@ mod tests {
             "deny: `config|sett` is no command that redweir knows, it holds for that very name",
             "deny: `get` has no subcommands, `get|k` means nothing",
         ];
-        assert_eq!((rules.remarks(), rules.faults().len()), (expected.map(str::to_owned).as_slice(), 1));
+        assert_eq!(rules.remarks(), expected);
+        assert_eq!((said(&rules, "GET k"), said(&rules, "KEYS k")), ("keys>".into(), "G".into()));
         for (pairs_of, fault) in [
             (
                 vec![("keys", "get")],
@@ -370,8 +365,8 @@ mod tests {
             (vec![("keys", "get"), ("get", "")], ""),
             (vec![("keys", "mine")], ""),
         ] {
-            let rules = Rules::new(&CommandSettings { rename: pairs(&pairs_of), ..CommandSettings::default() });
-            assert_eq!(rules.faults().join("; "), fault, "{pairs_of:?}");
+            let settings = CommandSettings { rename: pairs(&pairs_of), ..CommandSettings::default() };
+            assert_eq!(Rules::faults(&settings).join("; "), fault, "{pairs_of:?}");
         }
     }
 }

@@ -201,9 +201,11 @@ pub fn complaint(set: &str, master_name: &str, sentinel: &str, what: &Complaint)
         Complaint::Away(Error::Auth(text)) => {
             error!(set, sentinel, "Sentinel refuses the login ({text}): check the Sentinel login in the configuration");
         }
-        Complaint::Away(Error::Server(text)) if text.contains("unknown command") && text.contains("SENTINEL") => {
-            error!(set, sentinel, "no Sentinel ({text}): list Sentinels under sentinel and data nodes under node");
-        }
+        Complaint::Away(Error::Server(text)) => error!(
+            set,
+            sentinel,
+            "does not answer as a Sentinel ({text}): list Sentinels under sentinel and data nodes under node, and let the Sentinel login run SENTINEL"
+        ),
         Complaint::Away(e) => warn!(set, sentinel, "Sentinel is away: {e}; check the address, and that it runs"),
         Complaint::UnknownMaster(watched) => error!(
             set,

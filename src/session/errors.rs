@@ -45,8 +45,8 @@ pub const UNKNOWN_OUTCOME: &[u8] = b"-UNKNOWNOUTCOME redweir: the connection to 
 /// A held request's time is up.
 pub fn hold_expired(after: Duration) -> Vec<u8> {
     // `{:?}` says 0ns.
-    let within = if after.is_zero() { "0s".to_owned() } else { format!("{after:?}") };
-    format!("-MASTERDOWN redweir: no verified master within {within}; nothing was executed, try again\r\n").into_bytes()
+    let after = if after.is_zero() { "0s".to_owned() } else { format!("{after:?}") };
+    format!("-MASTERDOWN redweir: no verified master within {after}; nothing was executed, try again\r\n").into_bytes()
 }
 
 /// A write that too few replicas have applied in time.

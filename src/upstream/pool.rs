@@ -156,6 +156,10 @@ impl Pool {
     pub fn note_shares(&self, even: bool) {
         self.tally.even.set(even);
     }
+    #[inline]
+    pub fn is_even(&self) -> bool {
+        self.tally.even.get()
+    }
 
     /// What its clients are to be read into.
     #[inline]

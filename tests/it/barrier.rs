@@ -80,8 +80,13 @@ fn wait_ends_in_time_and_by_client_unblock_whoever_asks_for_it() {
                     Reply::Int(1) => Ok(()),
                     other => Err(format!("{other:?}")),
                 });
-                let answer = client.read().map_err(|e| e.to_string())?;
-                if answer == expected { Ok(()) } else { Err(format!("{answer:?}")) }
+                match client.read().map_err(|e| e.to_string())? {
+                    Reply::Int(0) if expected == Reply::Int(1) => Err("not counted".into()),
+                    answer => {
+                        assert_eq!(answer, expected, "{login} {unblock}");
+                        Ok(())
+                    }
+                }
             });
         }
         // Stale by its own connection it is satisfied at once, and truly it waits: there it is let go, too.

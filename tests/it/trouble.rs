@@ -326,6 +326,11 @@ fn check_tells_of_replicas_that_follow_nobody_or_somebody_else_and_of_two_master
     };
     let (well, text) = check(&[]);
     assert!(well && text.ends_with("all is well\n"), "{text}");
+    // A replica leads to its master, as it leads redweir.
+    let replica = stage.nodes[1].address();
+    let (status, text) = run(&["check", "--node", &replica, "--admin", "off", "--listen", "127.0.0.1:0"]);
+    let master = format!("node {}: master at offset", stage.nodes[0].address());
+    assert!(status.success() && text.contains(&master) && text.ends_with("all is well\n"), "{text}");
     let follow = |port: u16| {
         let line = format!("REPLICAOF 127.0.0.1 {port}");
         assert_eq!(call(&mut stage.nodes[2].connect().expect("a replica"), &line), ok());

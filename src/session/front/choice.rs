@@ -6,10 +6,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::Front;
-use crate::config::ReadPolicy;
 use crate::metrics::Reason;
 use crate::route::{self, Decision, Loads, Want};
-use crate::topology::{NodeId, Shard, Topology};
+use crate::topology::{NodeId, Topology};
 use crate::upstream::{Conn, LaneId, Pool, Target};
 
 #[derive(Clone, Copy)]
@@ -52,14 +51,9 @@ impl Front {
     /// readers have weights: who stays with a light one would bring it others, two to three times its share.
     #[inline]
     pub(in crate::session) fn lead(&self, topology: &Topology, lane: LaneId, conn: &Conn, reason: Reason) {
-        if !conn.is_dirty() && topology.shards.first().is_some_and(|shard| self.is_even(shard)) {
+        if !conn.is_dirty() && self.pool.is_even() {
             self.choose(topology, lane, conn.target.node, reason);
         }
-    }
-
-    /// Readers are to get like shares.
-    pub(super) fn is_even(&self, shard: &Shard) -> bool {
-        shard.is_even(self.listener.read_policy == ReadPolicy::Any)
     }
 
     /// The reads that follow in this round join those that go to `node`. Not while all replicas lag: each read is decided by

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::Front;
 use crate::config::OnLostWrites;
+use crate::config::ReadPolicy;
 use crate::metrics::Count;
 use crate::topology::{Hold, Writes};
 use crate::upstream::ledger::Loss;
@@ -116,7 +117,7 @@ impl Front {
         let topology = self.topology();
         if let Some(shard) = topology.shards.first() {
             self.pool.begin_term(shard.term, &shard.lineage.id, shard.writes == Writes::Held);
-            self.pool.note_shares(self.is_even(shard));
+            self.pool.note_shares(shard.is_even(self.listener.read_policy == ReadPolicy::Any));
         }
     }
 }
