@@ -41,6 +41,8 @@ pub enum Complaint {
     Away(crate::upstream::control::Error),
     UnknownMaster(Vec<String>),
     NoQuorum(String),
+    /// It distrusts its clock, and fails over nobody meanwhile.
+    Tilt,
 }
 
 /// What the keeper has to do after some news.
@@ -136,6 +138,8 @@ impl Voices {
             News::NoQuorum(text) => voice.complain(Complaint::NoQuorum(text)),
             News::Quorum => voice.recover(|c| matches!(c, Complaint::NoQuorum(_))),
             News::Config(config) => self.configure(id, config, now),
+            News::Event(Event::Tilt { begins: true }) => voice.complain(Complaint::Tilt),
+            News::Event(Event::Tilt { begins: false }) => voice.recover(|c| *c == Complaint::Tilt),
             News::Event(event) => self.event(event, now),
         }
     }
@@ -152,7 +156,7 @@ impl Voices {
         let mut effects = vec![Effect::Nodes(nodes)];
         if let Some(voice) = self.all.iter_mut().find(|v| v.id == id) {
             voice.settled = true;
-            effects.extend(voice.recover(|c| !matches!(c, Complaint::NoQuorum(_))));
+            effects.extend(voice.recover(|c| !matches!(c, Complaint::NoQuorum(_) | Complaint::Tilt)));
             let moved = voice.config.as_ref().is_some_and(|c| c.master != config.master);
             voice.config = Some(config);
             if moved {
@@ -208,7 +212,7 @@ impl Voices {
                 vec![Effect::Nodes(vec![to.clone()]), Effect::Look(to), Effect::Alarm("Sentinel switched")]
             }
             Event::Doubt { node } => vec![Effect::Look(node)],
-            Event::Changed => Vec::new(),
+            Event::Changed | Event::Tilt { .. } => Vec::new(),
         }
     }
 

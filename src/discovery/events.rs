@@ -13,46 +13,12 @@ pub enum Event {
     Aborted { master: String },
     /// `+failover-end*`.
     Ended { master: String },
+    /// `+tilt`: the Sentinel distrusts its clock, and takes no further step of any failover until `-tilt`, 30 s later at least.
+    Tilt { begins: bool },
     /// `+sdown`, `+odown`, `-sdown`, `-odown`, `+reboot`, `+role-change` ... of the node at `node`: look at it.
     Doubt { node: String },
     /// A node or Sentinel came, or the Sentinel's configuration of this master changed: ask again.
     Changed,
-}
-
-/// The channels worth a label of their own; all others count as `other`.
-const KNOWN: [&str; 27] = [
-    "+switch-master",
-    "+try-failover",
-    "+elected-leader",
-    "+failover-state-select-slave",
-    "+selected-slave",
-    "+failover-state-send-slaveof-noone",
-    "+failover-state-wait-promotion",
-    "+promoted-slave",
-    "+failover-state-reconf-slaves",
-    "+failover-end",
-    "+failover-end-for-timeout",
-    "-failover-abort-not-elected",
-    "-failover-abort-no-good-slave",
-    "-failover-abort-slave-timeout",
-    "+sdown",
-    "-sdown",
-    "+odown",
-    "-odown",
-    "+slave",
-    "+sentinel",
-    "+reboot",
-    "+role-change",
-    "-role-change",
-    "+convert-to-slave",
-    "+reset-master",
-    "+config-update-from",
-    "+tilt",
-];
-
-/// A bounded label for metrics.
-pub fn label(channel: &str) -> &'static str {
-    KNOWN.iter().find(|k| **k == channel).copied().unwrap_or("other")
 }
 
 /// The instance a payload is about: `<kind> <name> <ip> <port> [@ <master> <ip> <port>] [more]`.
@@ -82,7 +48,7 @@ impl Instance {
     }
 }
 
-/// The event in a message, when it concerns the master named `master_name`.
+/// The event in a message, when it concerns the master named `master_name` or the Sentinel itself.
 pub fn parse(channel: &str, payload: &str, master_name: &str) -> Option<Event> {
     if channel == "+switch-master" {
         let words: Vec<&str> = payload.split(' ').collect();
@@ -92,6 +58,9 @@ pub fn parse(channel: &str, payload: &str, master_name: &str) -> Option<Event> {
             }
             _ => None,
         };
+    }
+    if let "+tilt" | "-tilt" = channel {
+        return Some(Event::Tilt { begins: channel == "+tilt" });
     }
     let about = Instance::parse(payload).filter(|i| i.master_name == master_name)?;
     Some(match channel {
@@ -156,18 +125,13 @@ mod tests {
             ("+slave", replica, Some(Event::Changed)),
             ("+vote-for-leader", "abc 5", None),
             ("+new-epoch", "5", None),
-            ("+tilt", "#tilt mode entered", None),
+            ("+tilt", "#tilt mode entered", Some(Event::Tilt { begins: true })),
+            ("-tilt", "#tilt mode exited", Some(Event::Tilt { begins: false })),
             ("+switch-master", "m 127.0.0.1 7000", None),
             ("+try-failover", "", None),
         ];
         for (channel, payload, event) in table {
             assert_eq!(parse(channel, payload, "m"), event, "{channel} {payload}");
         }
-    }
-
-    #[test]
-    fn labels_are_bounded() {
-        assert_eq!(label("+switch-master"), "+switch-master");
-        assert_eq!(label("+whatever-comes-next"), "other");
     }
 }

@@ -220,5 +220,10 @@ pub fn complaint(set: &str, master_name: &str, sentinel: &str, what: &Complaint)
                 "Sentinel could not fail over now: {text}; check that enough Sentinels run and reach each other"
             );
         }
+        Complaint::Tilt => warn!(
+            set,
+            sentinel,
+            "Sentinel distrusts its clock (TILT): for 30 s at least it fails over nobody; give its machine more room if that comes again"
+        ),
     }
 }

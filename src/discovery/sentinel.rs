@@ -183,7 +183,7 @@ impl Ear {
             return Ok(false);
         };
         let Some(event) = events::parse(channel, payload, &self.target.master_name) else { return Ok(false) };
-        metrics::sentinel_event(&self.target.set, events::label(channel));
+        metrics::sentinel_event(&self.target.set, channel);
         let ask = !matches!(event, Event::Failover { .. } | Event::Doubt { .. });
         self.report(News::Event(event)).await?;
         Ok(ask)

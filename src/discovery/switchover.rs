@@ -208,6 +208,7 @@ impl Switchover {
             Step::Calling if self.over(CALL, now) => return Some("Sentinel did not begin in time".into()),
             Step::Draining | Step::Letting => "requests on their way to the master were not answered",
             Step::Pausing => "the master did not answer",
+            Step::Following if self.by_sentinel => "Sentinel did not choose, or the target did not apply everything,",
             Step::Following => "the target did not apply everything",
             Step::Promoting => "the target did not become master",
             Step::Preparing | Step::Calling | Step::Settling | Step::Undoing => return None,

@@ -5,6 +5,7 @@ use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 
 use redweir::demo::load::Load;
+use redweir::demo::node::Node;
 use serde_json::json;
 
 use crate::support::{Plan, Proxy, Reply, Stage, call, ok, plain_stage, settle, stage, turn, wait};
@@ -319,6 +320,71 @@ fn behind_the_back_of_sentinels_that_are_all_gone_nothing_is_moved() {
         if said.contains("no Sentinel answers") { Ok(()) } else { Err(said) }
     });
     assert_eq!(call(&mut proxy.client(), "SET k 1"), ok());
+}
+
+/// What makes Sentinels distrust their clocks: more than two seconds that they did not see pass.
+fn tilt(stage: &mut Stage) {
+    stage.sentinels.iter_mut().for_each(Node::stop);
+    std::thread::sleep(std::time::Duration::from_millis(2500));
+    stage.sentinels.iter_mut().for_each(Node::cont);
+}
+
+#[test]
+fn a_sentinel_that_distrusts_its_clock_is_not_told() {
+    let _turn = turn();
+    let mut stage = stage(Plan { replicas: 1, ..Plan::default() });
+    let proxy = Proxy::start(&stage, &TOKEN);
+    proxy.wait_readers(1);
+    tilt(&mut stage);
+    for sentinel in &stage.sentinels {
+        let mut sentinel = sentinel.connect().expect("a Sentinel");
+        wait("tilt", || match call(&mut sentinel, "INFO sentinel").text() {
+            info if info.contains("sentinel_tilt:1") => Ok(()),
+            info => Err(info),
+        });
+    }
+    // Those that were away for redweir are heard again at once.
+    wait("the refusal", || {
+        let (well, said) = ask(&proxy, &[]).end();
+        assert!(!well, "{said}");
+        if said.contains("distrusts its clock (TILT)") { Ok(()) } else { Err(said) }
+    });
+    assert_eq!(master(&proxy), stage.nodes[0].address());
+    assert_eq!(call(&mut proxy.client(), "SET k 1"), ok());
+}
+
+#[test]
+fn a_sentinel_that_comes_to_distrust_its_clock_midway_is_called_back() {
+    let _turn = turn();
+    let mut stage = stage(Plan { replicas: 1, ..Plan::default() });
+    let proxy = Proxy::start(&stage, &TOKEN);
+    proxy.wait_readers(1);
+    for _ in 0..5 {
+        let before = master(&proxy);
+        let mut asked = ask(&proxy, &[]);
+        asked.until("Sentinel begins");
+        tilt(&mut stage);
+        let (well, said) = asked.end();
+        if well {
+            // It had chosen before it was stopped.
+            proxy.wait_readers(1);
+            continue;
+        }
+        // Stopped between its choice and the promotion, it is the promotion that does not come.
+        let why = ["distrusts its clock (TILT)", "the target did not become master"];
+        assert!(why.iter().any(|why| said.contains(why)) && said.contains("is master; writes were held"), "{said}");
+        // Sentinel's own word that it gave up comes by another way than its answer.
+        wait_master(&proxy, &before);
+        assert_eq!(call(&mut proxy.client(), "SET k 1"), ok());
+        for sentinel in &stage.sentinels {
+            let ask = format!("SENTINEL MASTER {}", stage.plan.master_name);
+            let told = call(&mut sentinel.connect().expect("a Sentinel"), &ask);
+            let told: Vec<_> = told.items().iter().map(Reply::text).collect();
+            assert!(!told.iter().any(|field| field.contains("failover_in_progress")), "{told:?}");
+        }
+        return;
+    }
+    panic!("it had chosen each time before it was stopped");
 }
 
 /// A large value half sent keeps a switchover waiting for as long as a test likes.

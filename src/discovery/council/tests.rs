@@ -162,6 +162,10 @@ fn a_complaint_is_told_once_until_it_is_over() {
     assert_eq!(voices.hear(1, News::NoQuorum("NOQUORUM 1".into()), now).len(), 1);
     assert!(!voices.hear(1, config(1, "a:1"), now).contains(&Effect::Recovered), "an answer is no quorum");
     assert_eq!(voices.hear(1, News::Quorum, now), [Effect::Recovered]);
+    let tilt = |begins| News::Event(Event::Tilt { begins });
+    assert_eq!(voices.hear(1, tilt(true), now), [Effect::Complain(Complaint::Tilt)]);
+    assert!(!voices.hear(1, config(1, "a:1"), now).contains(&Effect::Recovered), "it answers all the same");
+    assert_eq!(voices.hear(1, tilt(false), now), [Effect::Recovered]);
 }
 
 #[test]

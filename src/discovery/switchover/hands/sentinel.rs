@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::{Done, Hands, LOOK_AGAIN, split};
+use super::{Done, Hands, LOOK_AGAIN, field, split};
 use crate::discovery::events::{self, Event};
 use crate::discovery::seen::address;
 use crate::discovery::switchover::{Post, Watchers};
@@ -43,6 +43,11 @@ impl Hands {
             return Err("Sentinel is failing over already".into());
         }
         self.at_sentinel(&[b"SENTINEL", b"CKQUORUM", name.as_bytes()]).await?;
+        // Who may not ask is not told; a failover that does not begin is noticed all the same.
+        let state = self.at_sentinel(&[b"INFO", b"sentinel"]).await.unwrap_or(Reply::Nil);
+        if field(state.text().unwrap_or_default(), "sentinel_tilt") == Some("1") {
+            return Err(self.tilts());
+        }
         if self.plan.wanted {
             if priority == Some("0") {
                 return Err(format!("{} has replica-priority 0: Sentinel never promotes it", self.plan.target.address));
@@ -75,6 +80,7 @@ impl Hands {
             match event {
                 Event::Failover { .. } if channel == "+failover-state-select-slave" => break,
                 Event::Aborted { .. } => return Err(self.aborted(&channel)),
+                Event::Tilt { begins: true } => return Err(self.tilts()),
                 _ => {}
             }
         }
@@ -85,6 +91,12 @@ impl Hands {
     fn aborted(&mut self, channel: &str) -> String {
         self.marks.called = false;
         format!("Sentinel gave up ({channel})")
+    }
+
+    /// What it began it would go on with in half a minute: it is to be recalled.
+    fn tilts(&self) -> String {
+        let dial = self.plan.sentinel.as_ref().map_or("", |s| s.dial.as_str());
+        format!("Sentinel {dial} distrusts its clock (TILT) and fails over nobody for 30 s; try again then")
     }
 
     /// Whom Sentinel chose: the target, or (where any will do) it becomes the target.
@@ -100,6 +112,7 @@ impl Hands {
             match event {
                 Event::Failover { chosen: Some(chosen), .. } => break chosen,
                 Event::Aborted { .. } => return Err(self.aborted(&channel)),
+                Event::Tilt { begins: true } => return Err(self.tilts()),
                 _ => {}
             }
         };
