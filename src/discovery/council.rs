@@ -138,8 +138,8 @@ impl Voices {
             News::NoQuorum(text) => voice.complain(Complaint::NoQuorum(text)),
             News::Quorum => voice.recover(|c| matches!(c, Complaint::NoQuorum(_))),
             News::Config(config) => self.configure(id, config, now),
-            News::Event(Event::Tilt { begins: true }) => voice.complain(Complaint::Tilt),
-            News::Event(Event::Tilt { begins: false }) => voice.recover(|c| *c == Complaint::Tilt),
+            News::Tilt(true) | News::Event(Event::Tilt { begins: true }) => voice.complain(Complaint::Tilt),
+            News::Tilt(false) | News::Event(Event::Tilt { begins: false }) => voice.recover(|c| *c == Complaint::Tilt),
             News::Event(event) => self.event(event, now),
         }
     }

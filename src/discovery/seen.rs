@@ -10,6 +10,11 @@ pub fn address(host: &str, port: &str) -> String {
     if host.contains(':') && !host.starts_with('[') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
+/// Whether a Sentinel says in its `INFO` that it distrusts its clock: it takes no step of a failover then.
+pub fn is_tilted(info: &str) -> bool {
+    info.lines().any(|line| line.trim_end() == "sentinel_tilt:1")
+}
+
 /// A replica's link to its master, as ROLE names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Link {
@@ -175,6 +180,15 @@ mod tests {
         let sentinel = Reply::Array(vec![bulk("sentinel"), Reply::Array(vec![bulk("mymaster")])]);
         assert_eq!(Role::parse(&sentinel), None);
         assert_eq!(Role::parse(&Reply::Nil), None);
+    }
+
+    #[test]
+    fn tilt_is_a_field_of_its_own() {
+        let info =
+            |tilt: &str| format!("# Sentinel\r\nsentinel_masters:1\r\n{tilt}\r\nsentinel_tilt_since_seconds:1\r\n");
+        for (tilt, expected) in [("sentinel_tilt:1", true), ("sentinel_tilt:0", false), ("sentinel_tilt:10", false)] {
+            assert_eq!(is_tilted(&info(tilt)), expected, "{tilt}");
+        }
     }
 
     #[test]

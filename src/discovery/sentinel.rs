@@ -10,7 +10,7 @@ use tokio::time::{sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::events::{self, Event};
-use super::seen::address;
+use super::seen::{address, is_tilted};
 use crate::config::Login;
 use crate::metrics;
 use crate::upstream::control::{Client, Error, Reply};
@@ -52,6 +52,8 @@ pub enum News {
     /// Its own word on the quorum (`SENTINEL CKQUORUM`), when it is bad.
     NoQuorum(String),
     Quorum,
+    /// Whether it distrusts its clock (`INFO sentinel`).
+    Tilt(bool),
     Down(Error),
 }
 
@@ -193,15 +195,16 @@ impl Ear {
     async fn reconcile(&self, ask: &mut Client, round: u32) -> Result<(), End> {
         let name = self.target.master_name.as_bytes();
         // In one flush, so that address and epoch belong together.
-        let requests: [&[&[u8]]; 5] = [
+        let requests: [&[&[u8]]; 6] = [
             &[b"SENTINEL", b"MASTER", name],
             &[b"SENTINEL", b"GET-MASTER-ADDR-BY-NAME", name],
             &[b"SENTINEL", b"REPLICAS", name],
             &[b"SENTINEL", b"SENTINELS", name],
             &[b"SENTINEL", b"CKQUORUM", name],
+            &[b"INFO", b"sentinel"],
         ];
-        // The quorum is no matter of seconds.
-        let count = if round % 10 == 1 { 5 } else { 4 };
+        // What it could do is no matter of seconds.
+        let count = if round % 10 == 1 { 6 } else { 4 };
         let replies = ask.call_all(requests.get(..count).unwrap_or(&requests)).await?;
         let mut replies = replies.iter();
         let news = match replies.next() {
@@ -222,10 +225,15 @@ impl Ear {
         self.report(news).await?;
         match replies.next() {
             Some(Reply::Failed(Error::Server(text))) if text.starts_with("NOQUORUM") => {
-                self.report(News::NoQuorum(text.clone())).await
+                self.report(News::NoQuorum(text.clone())).await?;
             }
-            Some(Reply::Status(_)) => self.report(News::Quorum).await,
-            _ => Ok(()),
+            Some(Reply::Status(_)) => self.report(News::Quorum).await?,
+            _ => {}
+        }
+        // A login may do without INFO.
+        match replies.next().and_then(Reply::text) {
+            Some(info) => self.report(News::Tilt(is_tilted(info))).await,
+            None => Ok(()),
         }
     }
 

@@ -349,6 +349,7 @@ fn a_sentinel_that_distrusts_its_clock_is_not_told() {
         assert!(!well, "{said}");
         if said.contains("distrusts its clock (TILT)") { Ok(()) } else { Err(said) }
     });
+    proxy.wait_log("it fails over nobody");
     assert_eq!(master(&proxy), stage.nodes[0].address());
     assert_eq!(call(&mut proxy.client(), "SET k 1"), ok());
 }

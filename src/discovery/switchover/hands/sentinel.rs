@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::{Done, Hands, LOOK_AGAIN, field, split};
+use super::{Done, Hands, LOOK_AGAIN, split};
 use crate::discovery::events::{self, Event};
-use crate::discovery::seen::address;
+use crate::discovery::seen::{address, is_tilted};
 use crate::discovery::switchover::{Post, Watchers};
 use crate::upstream::control::{Client, Error, Reply};
 
@@ -45,7 +45,7 @@ impl Hands {
         self.at_sentinel(&[b"SENTINEL", b"CKQUORUM", name.as_bytes()]).await?;
         // Who may not ask is not told; a failover that does not begin is noticed all the same.
         let state = self.at_sentinel(&[b"INFO", b"sentinel"]).await.unwrap_or(Reply::Nil);
-        if field(state.text().unwrap_or_default(), "sentinel_tilt") == Some("1") {
+        if is_tilted(state.text().unwrap_or_default()) {
             return Err(self.tilts());
         }
         if self.plan.wanted {
