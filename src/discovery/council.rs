@@ -135,6 +135,8 @@ impl Voices {
                 voice.config = None;
                 voice.complain(Complaint::UnknownMaster(watched))
             }
+            // In TILT it has not looked at the others lately.
+            News::NoQuorum(_) if voice.complaint == Some(Complaint::Tilt) => Vec::new(),
             News::NoQuorum(text) => voice.complain(Complaint::NoQuorum(text)),
             News::Quorum => voice.recover(|c| matches!(c, Complaint::NoQuorum(_))),
             News::Config(config) => self.configure(id, config, now),
