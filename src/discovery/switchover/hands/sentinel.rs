@@ -3,6 +3,7 @@
 //! Part of [`Hands`]. Sentinel takes one step with each tick of its clock (50 to 100 ms): told, selects, promotes.
 //! Invariant: writes are held at least one whole tick before the promotion, for they are held from the event before it.
 
+use std::fmt::Display;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout_at};
@@ -26,12 +27,12 @@ impl Hands {
         let told = async {
             Client::connect(&watchers.dial, watchers.login.as_ref(), self.plan.connect_timeout).await?.call(args).await
         };
-        told.await.map_err(|e| self.sentinel_says(&e))
+        told.await.map_err(|e| self.sentinel_says(e))
     }
 
-    fn sentinel_says(&self, e: &Error) -> String {
+    fn sentinel_says(&self, what: impl Display) -> String {
         let dial = self.plan.sentinel.as_ref().map_or("", |s| s.dial.as_str());
-        format!("Sentinel {dial}: {e}")
+        format!("Sentinel {dial}: {what}")
     }
 
     /// `priority`: the target's own.
@@ -69,14 +70,14 @@ impl Hands {
             ear.receive().await?;
             Ok(ear)
         };
-        let mut ear = open.await.map_err(|e| self.sentinel_says(&e))?;
+        let mut ear = open.await.map_err(|e: Error| self.sentinel_says(e))?;
         (self.marks.called, self.marks.promoting) = (true, true);
         if let Err(refused) = self.at_sentinel(&[b"SENTINEL", b"FAILOVER", name]).await {
             (self.marks.called, self.marks.promoting) = (false, false);
             return Err(refused);
         }
         loop {
-            let (channel, event) = heard(&mut ear, &watchers.master_name).await.map_err(|e| self.sentinel_says(&e))?;
+            let (channel, event) = heard(&mut ear, &watchers.master_name).await.map_err(|e| self.sentinel_says(e))?;
             match event {
                 Event::Failover { .. } if channel == "+failover-state-select-slave" => break,
                 Event::Aborted { .. } => return Err(self.aborted(&channel)),
@@ -95,8 +96,7 @@ impl Hands {
 
     /// What it began it would go on with in half a minute: it is to be recalled.
     fn tilts(&self) -> String {
-        let dial = self.plan.sentinel.as_ref().map_or("", |s| s.dial.as_str());
-        format!("Sentinel {dial} distrusts its clock (TILT) and fails over nobody for 30 s; try again then")
+        self.sentinel_says("it distrusts its clock (TILT) and fails over nobody for 30 s; try again then")
     }
 
     /// Whom Sentinel chose: the target, or (where any will do) it becomes the target.
@@ -107,7 +107,7 @@ impl Hands {
             // Broken off by the next step it goes on there, with nothing lost.
             let (channel, event) = match heard(ear, name).await {
                 Ok(heard) => heard,
-                Err(e) => return Err(self.sentinel_says(&e)),
+                Err(e) => return Err(self.sentinel_says(e)),
             };
             match event {
                 Event::Failover { chosen: Some(chosen), .. } => break chosen,
